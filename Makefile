@@ -1,0 +1,66 @@
+# Everything a newcomer types. Nothing here needs root, a server or an account.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt cover mutate lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.run  ## play an outage on this machine and watch traffic survive it
+	@$(BIN)/pointsman demo $(DEMO)
+
+test: $(VENV)/.test  ## run every test (real Valkey, real HTTP, real TLS, real processes)
+	$(BIN)/pytest -n 2 --dist loadgroup tests $(TEST)
+
+cover: $(VENV)/.test  ## branch coverage of the core; fails under 100 %
+	$(BIN)/coverage run -m pytest -q tests/core tests/scenarios
+	$(BIN)/coverage report
+
+check: $(VENV)/.check  ## format, lint, types, import layers, sizes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/sizes.py
+
+mutate: $(VENV)/.test  ## plant bugs in the core and count how many the tests catch
+	$(BIN)/python tools/mutate.py $(MUTATE)
+
+bench: $(VENV)/.test  ## measure; prints ratios within one run and writes bench/out/*.json
+	$(BIN)/python -m bench $(BENCH)
+
+fmt: $(VENV)/.check  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## lock the dependencies again (needs uv)
+	tools/lock.sh
+
+clean:  ## forget the virtual environment and everything made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("pointsman needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp installs one more layer; --no-deps because the lock already names everything.
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	@echo "installing the locked dependencies into $(VENV) ..."
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --require-hashes -r requirements/run.txt
+	PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@echo "installing what the tests need ..."
+	$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.check: requirements/check.txt $(VENV)/.run
+	@echo "installing what the checks need ..."
+	$(PIP) --require-hashes -r requirements/check.txt
+	@touch $@

@@ -1,0 +1,134 @@
+"""Processes on the cores where they belong, and what the kernel knows of them."""
+
+import contextlib
+import math
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from pointsman.store.embedded import find_binary
+
+CORES: Final = sorted(os.sched_getaffinity(0))
+# What is measured, and what makes load or answers it. On a machine with one core they are the same.
+MEASURED: Final = CORES[0]
+OTHER: Final = CORES[-1]
+START_S: Final = 30.0
+
+
+class MissingError(Exception):
+    """A program that a bench needs is not installed; the message names the package."""
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program. Raises MissingError."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise MissingError(f"{name} is not installed: apt-get install {package}")
+    return found
+
+
+def move_to(core: int) -> None:
+    """Pin this process, and with it the processes that it starts without a core of their own."""
+    os.sched_setaffinity(0, {core})
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    core: int,
+    ready: Callable[[], bool],
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process pinned to `core`, from when `ready()` until the block is left. RuntimeError if it never is."""
+    with (log or Path(os.devnull)).open("ab") as sink:
+        process = subprocess.Popen(
+            [program("taskset", "util-linux"), "-c", str(core), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, **(env or {})},
+        )
+    try:
+        wait_for(ready, f"{Path(command[0]).name} to be ready", alive=lambda: process.poll() is None)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(
+    ready: Callable[[], bool], what: str, *, alive: Callable[[], bool] = lambda: True, timeout_s: float = START_S
+) -> None:
+    """Until `ready()`. RuntimeError when it takes too long, or `alive()` no longer holds."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        if not alive() or time.monotonic() > deadline:
+            raise RuntimeError(f"waited in vain for {what}")
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def valkey(*options: str, core: int = OTHER) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real Valkey with an append-only file, on a unix socket: its URL and its process."""
+    with tempfile.TemporaryDirectory(prefix="pm-") as folder:
+        path = Path(folder) / "valkey.sock"
+        command = [str(find_binary(None)), "--port", "0", "--unixsocket", str(path), "--dir", folder]
+        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec", *options]
+        with running(command, core=core, ready=lambda: _answers(path)) as process:
+            yield f"unix://{path}", process
+
+
+def _answers(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        client.connect(str(path))
+        client.sendall(b"PING\r\n")
+        return client.recv(64).startswith(b"+PONG")
+    return False
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Does somebody accept connections there?"""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, all its threads together: to the nanosecond, unlike /proc/<pid>/stat."""
+    return time.clock_gettime((~pid << 3) | 2)  # Linux's clock id of another process (clock_getcpuclockid(3))
+
+
+def rss_mib(pid: int) -> float:
+    """Resident memory in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"process {pid} has no memory: it has ended")
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile; NaN of nothing."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

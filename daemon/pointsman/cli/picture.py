@@ -1,0 +1,159 @@
+"""What `status` shows, as one plain value: made purely from what the store holds."""
+
+from typing import Any
+
+from pointsman.core.evidence import Report
+from pointsman.core.model import Health, Overlay, Phase, Plan, State
+from pointsman.core.overlays import winner
+from pointsman.core.table import RouteEntry, Table
+
+# A proxy hears of a table within milliseconds; one that has not after this is worth a warning.
+LAG_WARN_S = 3.0
+
+
+def picture(
+    state: State,
+    table: Table | None,
+    reasons: dict[str, dict[str, str]],
+    reports: list[Report],
+    *,
+    leader: dict[str, Any] | None,
+    published_s: float,
+    now_s: float,
+    own_plan: Plan,
+) -> dict[str, Any]:
+    """Everything of one fleet at `now_s`; shares in percent, times in seconds from now."""
+    plan = state.plan or own_plan
+    drift = plan.digest != own_plan.digest
+    proxies = [_proxy(report, state, table, now_s) for report in sorted(reports, key=lambda r: r.proxy)]
+    routes = {
+        name: _route(name, state, table.routes.get(name) if table else None, reasons.get(name, {}), now_s)
+        for name in sorted(plan.routes)
+    }
+    seen = {
+        "environment": plan.environment,
+        "fleet": plan.fleet,
+        "leader": leader,
+        "table": _table(table, published_s, now_s),
+        "configuration": {"revision": plan.revision, "digest": plan.digest, "file_differs": drift},
+        "routes": routes,
+        "proxies": proxies,
+    }
+    return seen | {"warnings": _warnings(seen, state, plan, table, published_s, now_s)}
+
+
+def _table(table: Table | None, published_s: float, now_s: float) -> dict[str, Any] | None:
+    if table is None:
+        return None
+    return {"version": str(table.version), "hash": table.hash, "age_s": round(now_s - published_s, 1)}
+
+
+def _route(
+    name: str, state: State, entry: RouteEntry | None, reasons: dict[str, str], now_s: float
+) -> dict[str, Any]:
+    shares = entry.shares_bp if entry else {}
+    chain = entry.chain if entry else ()
+    plan_route = state.plan.routes.get(name) if state.plan else None
+    order = dict.fromkeys([*(plan_route.chain if plan_route else ()), *chain, *shares])
+    overlay = winner(name, state.overlays)
+    baseline = state.baselines.get(name)
+    return {
+        "closed": entry.closed if entry else "",
+        "overlay": _overlay(overlay, now_s) if overlay else None,
+        "baseline": {t: bp / 100 for t, bp in baseline.shares_bp.items()} if baseline else {},
+        "baseline_from_file": baseline is None or baseline.shares_bp == baseline.file_bp,
+        "chain": list(chain),
+        "safety_valve": bool(entry and entry.shares_bp and entry.last_resort == 0),
+        "targets": [
+            target_picture(target, state, now_s)
+            | {"share": shares.get(target, 0) / 100, "reason": reasons.get(target, "")}
+            for target in order
+        ],
+    }
+
+
+def _overlay(overlay: Overlay, now_s: float) -> dict[str, Any]:
+    left = round(overlay.not_after_s - now_s, 1) if overlay.not_after_s else None
+    return {
+        "kind": overlay.kind.value,
+        "owner": overlay.owner,
+        "reason": overlay.reason,
+        "left_s": left,
+        "on_expiry": overlay.on_expiry.value,
+        "force": overlay.force,
+    }
+
+
+def target_picture(target: str, state: State, now_s: float) -> dict[str, Any]:
+    """The standing of one target; spans in seconds from now, 0 where there is nothing to wait for."""
+    health = state.health.get(target, Health())
+    drain = state.drains.get(target)
+    return {
+        "target": target,
+        "phase": health.phase.value,
+        "failures": health.failures,
+        "cooldown_left_s": _left(health.cooldown_until_s, now_s) if health.phase is Phase.COOLDOWN else 0.0,
+        "throttled_left_s": _left(health.throttled_until_s, now_s),
+        "barred": health.barred,
+        "drained": f"{drain.owner}: {drain.reason}" if drain else "",
+        "last_failure": health.last_failure,
+        "last_failure_age_s": round(now_s - health.last_failure_s, 1) if health.last_failure_s else None,
+        "last_success_age_s": round(now_s - health.last_success_s, 1) if health.last_success_s else None,
+    }
+
+
+def _left(until_s: float, now_s: float) -> float:
+    return round(max(0.0, until_s - now_s), 1)
+
+
+def _proxy(report: Report, state: State, table: Table | None, now_s: float) -> dict[str, Any]:
+    vantage = state.vantages.get(report.proxy)
+    behind = table is not None and (report.serving is None or report.serving < table.version)
+    return {
+        "proxy": report.proxy,
+        "address": report.address,
+        "accepted": str(report.accepted) if report.accepted else None,
+        "serving": str(report.serving) if report.serving else None,
+        "behind": behind,
+        "rejected": report.rejected,
+        "missing": report.missing,
+        "pinned": report.pinned,
+        "silent_s": round(max(0.0, now_s - vantage.seen_s), 1) if vantage else None,
+    }
+
+
+def _warnings(
+    seen: dict[str, Any], state: State, plan: Plan, table: Table | None, published_s: float, now_s: float
+) -> list[str]:
+    warnings: list[str] = []
+    if seen["leader"] is None:
+        warnings.append("no daemon leads: nothing is probed or decided (pointsman control)")
+    if table is None:
+        warnings.append("no table is published yet")
+    if state.egress_suspect:
+        warnings.append("every provider is silent at once: the daemon's own way out is suspected")
+    for name, route in seen["routes"].items():
+        if route["closed"]:
+            warnings.append(f"{name} is closed: {route['closed']}")
+        elif route["safety_valve"]:
+            warnings.append(f"{name}: every target is out, the safety valve serves")
+    for proxy in seen["proxies"]:
+        warnings += _proxy_warnings(proxy, plan, now_s - published_s)
+    if seen["configuration"]["file_differs"]:
+        warnings.append("the file differs from the active configuration (pointsman config apply --dry-run)")
+    return warnings
+
+
+def _proxy_warnings(proxy: dict[str, Any], plan: Plan, table_age_s: float) -> list[str]:
+    name, silent_s = proxy["proxy"], proxy["silent_s"]
+    warnings: list[str] = []
+    if silent_s is not None and silent_s > plan.policy.proxy_lost_s:
+        warnings.append(f"proxy {name} is stale: no heartbeat for {silent_s:.0f} s")
+    if proxy["rejected"]:
+        warnings.append(f"proxy {name} rejects the table: {proxy['rejected']}")
+    elif proxy["behind"] and table_age_s > LAG_WARN_S:
+        warnings.append(f"proxy {name} still serves {proxy['serving'] or 'no table'}")
+    if proxy["pinned"]:
+        warnings.append(f"proxy {name} is pinned by hand: {proxy['pinned']}")
+    warnings += [f"proxy {name} cannot serve {target}: {why}" for target, why in proxy["missing"].items()]
+    return warnings

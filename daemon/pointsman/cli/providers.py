@@ -1,0 +1,152 @@
+"""`provider`: list, try, reset, drain."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointsman.cli.common import (
+    REFUSED,
+    CommandError,
+    ConfigOption,
+    DryRunOption,
+    Output,
+    OutputOption,
+    ReasonOption,
+    age,
+    change,
+    console,
+    load_settings,
+    opened,
+    print_json,
+    run,
+    state_of,
+)
+from pointsman.core.evidence import Verb
+
+if TYPE_CHECKING:
+    from pointsman.core.evidence import ProbeResult
+
+app = typer.Typer(help="Providers and their targets: list, try, reset, drain.", no_args_is_help=True)
+
+TargetArgument = Annotated[str, typer.Argument(help="A target: a model at a provider.")]
+
+
+@app.command(name="list")
+def list_providers(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> None:
+    """List providers with their targets and how each stands."""
+    settings = load_settings(config)
+
+    async def show() -> None:
+        from pointsman.cli.picture import target_picture  # noqa: PLC0415
+
+        async with opened(settings) as store:
+            state, now_s = await state_of(store), await store.now_s()
+        plan = state.plan
+        found: dict[str, Any] = {}
+        for name, provider in sorted(plan.providers.items() if plan else ()):
+            targets = [t for t in plan.targets.values() if t.provider == name] if plan else []
+            found[name] = {
+                "family": provider.family.value,
+                "base_url": provider.base_url,
+                "shared_fate": provider.shared_fate,
+                "targets": [target_picture(t.name, state, now_s) | {"model": t.model} for t in targets],
+            }
+        if output is Output.JSON:
+            print_json(found)
+            return
+        out = console()
+        for name, entry in found.items():
+            out.print(f"{name}  {entry['family']}  {entry['base_url']}", markup=False)
+            for target in entry["targets"]:
+                out.print(f"  {target['target']}  {target['model']}: {_standing(target)}", markup=False)
+
+    run(show)
+
+
+def _standing(target: dict[str, Any]) -> str:
+    text = str(target["phase"]).replace("_", "-")
+    if target["cooldown_left_s"]:
+        text += f", {age(target['cooldown_left_s'])} left"
+    if target["barred"]:
+        text += f", barred: {target['barred']}"
+    if target["drained"]:
+        text += f", drained by {target['drained']}"
+    if target["last_failure"] and target["phase"] != "healthy":
+        text += f", last failure: {target['last_failure']}"
+    return text
+
+
+@app.command(name="test")
+def try_provider(
+    name: Annotated[str, typer.Argument(help="A provider of the file.")],
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Probe a provider and each of its targets once, from here; needs no daemon. Exit code 1 if one fails."""
+    settings = load_settings(config)
+
+    async def try_it() -> None:
+        from pointsman.probing.once import try_one  # noqa: PLC0415
+
+        try:
+            results = await try_one(settings, name)
+        except LookupError as error:
+            raise CommandError(str(error)) from error
+        if output is Output.JSON:
+            print_json(results)
+        else:
+            for result in results:
+                console().print(_result_line(result), markup=False)
+        if not all(result.outcome.ok for result in results):
+            raise typer.Exit(REFUSED)
+
+    run(try_it)
+
+
+def _result_line(result: "ProbeResult") -> str:
+    what = f"{result.kind.value} {result.target or result.provider}"
+    outcome = "ok" if result.outcome.ok else f"{result.outcome.fault.value}: {result.outcome.detail}"
+    first = f", first token {result.first_token_ms:.0f} ms" if result.first_token_ms is not None else ""
+    return f"{what}: {outcome} ({result.latency_ms:.0f} ms{first})"
+
+
+@app.command()
+def reset(
+    target: TargetArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Forget TARGET's failures and its cooldown: it comes back by slow start."""
+    _change(Verb.RESET, target, reason, dry_run, config, output)
+
+
+@app.command()
+def drain(
+    target: TargetArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take TARGET out of service until it is undrained; requests under way end in peace."""
+    _change(Verb.DRAIN, target, reason, dry_run, config, output)
+
+
+@app.command()
+def undrain(
+    target: TargetArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take TARGET back into service, by slow start."""
+    _change(Verb.UNDRAIN, target, reason, dry_run, config, output)
+
+
+def _change(
+    verb: Verb, target: str, reason: str, dry_run: bool, config: ConfigOption, output: Output
+) -> None:
+    run(lambda: change(config, verb, {"target": target}, reason=reason, dry_run=dry_run, output=output))

@@ -1,0 +1,225 @@
+"""`status` and `explain`: what is, and why."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from pointsman.cli.common import (
+    CommandError,
+    ConfigOption,
+    Output,
+    OutputOption,
+    age,
+    console,
+    load_settings,
+    opened,
+    print_json,
+    run,
+    state_of,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from pointsman.config.models import Settings
+    from pointsman.store.client import Store
+
+BAR_CELLS: Final = 20
+_COLOURS: Final = {
+    "healthy": "green",
+    "unknown": "dim",
+    "suspect": "yellow",
+    "cooldown": "red",
+    "half_open": "yellow",
+    "recovering": "cyan",
+}
+
+
+def status(
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it anew every second until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show routes, shares, health, proxies, the leader, and what to worry about."""
+    settings = load_settings(config)
+
+    async def show() -> None:
+        async with opened(settings) as store:
+            seen = await _look(settings, store)
+            if output is Output.JSON:
+                print_json(seen)
+            else:
+                console().print(_rendered(seen))
+
+    async def show_live() -> None:
+        import anyio  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+
+        async with opened(settings) as store:
+            with Live(console=console(), auto_refresh=False) as live:
+                while True:
+                    live.update(_rendered(await _look(settings, store)), refresh=True)
+                    await anyio.sleep(1)
+
+    run(show_live if watch and output is Output.TEXT else show)
+
+
+def explain(
+    route: Annotated[str, typer.Argument(help="A route of the table.")],
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", help="One request, as the proxies of this machine remember it."),
+    ] = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say why each target of ROUTE has the share that it has, or where one request went."""
+    settings = load_settings(config)
+
+    async def show_route() -> None:
+        async with opened(settings) as store:
+            seen = await _look(settings, store)
+        if route not in seen["routes"]:
+            raise CommandError(f"there is no route {route!r}; there are: {', '.join(seen['routes'])}")
+        if output is Output.JSON:
+            print_json({route: seen["routes"][route], "table": seen["table"]})
+        else:
+            console().print(_explained(route, seen))
+
+    async def show_request() -> None:
+        from pointsman.cli.local import ask_any_proxy  # noqa: PLC0415
+
+        answer = await ask_any_proxy(settings, f"/requests/{request_id}")
+        if output is Output.JSON:
+            print_json(answer)
+            return
+        for key, value in answer.items():
+            console().print(f"{key}: {value}", markup=False)
+
+    run(show_request if request_id else show_route)
+
+
+async def _look(settings: "Settings", store: "Store") -> dict[str, Any]:
+    from pointsman.cli.picture import picture  # noqa: PLC0415
+    from pointsman.config.plan import to_plan  # noqa: PLC0415
+
+    state, table, published = await state_of(store), await table_of(store), await store.table()
+    leader = await store.leader()
+    return picture(
+        state,
+        table,
+        published.reasons if published else {},
+        await store.reports(),
+        leader={"owner": leader.owner, "epoch": leader.epoch, "lease_left_s": leader.ttl_s}
+        if leader
+        else None,
+        published_s=published.published_s if published else 0.0,
+        now_s=await store.now_s(),
+        own_plan=to_plan(settings),
+    )
+
+
+def _rendered(seen: dict[str, Any]) -> "RenderableType":
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    leader, table = seen["leader"], seen["table"]
+    head = Text.assemble(
+        (f"{seen['environment']}/{seen['fleet']}", "bold"),
+        f"  table {table['version']}, {age(table['age_s'])} old" if table else "  no table",
+        f"  leader {leader['owner']}, epoch {leader['epoch']}" if leader else "  no leader",
+    )
+    parts: list[RenderableType] = [head]
+    parts += [Text(f"! {warning}", style="yellow") for warning in seen["warnings"]]
+    for name, route in seen["routes"].items():
+        parts += ["", _route_head(name, route), _targets(route)]
+    if seen["proxies"]:
+        parts += ["", _proxies(seen["proxies"])]
+    return Group(*parts)
+
+
+def _route_head(name: str, route: dict[str, Any]) -> "Text":
+    from rich.text import Text  # noqa: PLC0415
+
+    overlay = route["overlay"]
+    text = Text(name, style="bold")
+    if overlay:
+        left = f", {age(overlay['left_s'])} left" if overlay["left_s"] is not None else ""
+        text.append(f"  {overlay['kind']} by {overlay['owner']}: {overlay['reason']}{left}", style="magenta")
+    elif not route["baseline_from_file"]:
+        text.append("  weights set by hand (not the file's)", style="dim")
+    return text
+
+
+def _targets(route: dict[str, Any]) -> "RenderableType":
+    from rich.table import Table as Grid  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    grid = Grid.grid(padding=(0, 1))
+    for _ in range(4):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for target in route["targets"]:
+        filled = round(target["share"] / 100 * BAR_CELLS)
+        phase = target["phase"]
+        grid.add_row(
+            f"  {target['target']}",
+            Text("█" * filled + "·" * (BAR_CELLS - filled), style=_COLOURS[phase]),
+            f"{target['share']:6.2f} %",
+            Text(phase.replace("_", "-"), style=_COLOURS[phase]),
+            Text(_remark(target), style="dim"),
+        )
+    return grid
+
+
+def _remark(target: dict[str, Any]) -> str:
+    if target["drained"]:
+        return f"drained by {target['drained']}"
+    if target["barred"]:
+        return f"barred: {target['barred']}"
+    if target["cooldown_left_s"]:
+        return f"{age(target['cooldown_left_s'])} left after {target['last_failure'] or 'failures'}"
+    if target["throttled_left_s"]:
+        return f"rate limited for {age(target['throttled_left_s'])}"
+    return "" if target["phase"] == "healthy" else str(target["last_failure"])
+
+
+def _proxies(proxies: list[dict[str, Any]]) -> "RenderableType":
+    from rich.table import Table as Grid  # noqa: PLC0415
+
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    for title in ("proxy", "accepted", "serving", "heard"):
+        grid.add_column(title, no_wrap=True)
+    grid.add_column("", overflow="fold")
+    for proxy in proxies:
+        remark = (
+            "rejected: " + proxy["rejected"] if proxy["rejected"] else ("behind" if proxy["behind"] else "")
+        )
+        heard = f"{proxy['silent_s']:.1f} s ago" if proxy["silent_s"] is not None else "-"
+        grid.add_row(f"  {proxy['proxy']}", proxy["accepted"] or "-", proxy["serving"] or "-", heard, remark)
+    return grid
+
+
+def _explained(name: str, seen: dict[str, Any]) -> "RenderableType":
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    route, table = seen["routes"][name], seen["table"]
+    parts: list[RenderableType] = [_route_head(name, route)]
+    if route["closed"]:
+        parts.append(Text(f"closed: {route['closed']}", style="red"))
+    for target in route["targets"]:
+        line = Text(f"  {target['target']} {target['share']:.2f} %", style="bold")
+        line.append(f": {target['reason'] or 'not in the published table'}", style="not bold")
+        parts.append(line)
+        if target["last_failure"]:
+            ago = age(target["last_failure_age_s"] or 0)
+            parts.append(Text(f"    last failure {ago} ago: {target['last_failure']}", style="dim"))
+    parts.append(Text(f"  falls over along: {' > '.join(route['chain']) or 'nothing'}"))
+    if table:
+        parts.append(Text(f"  table {table['version']}, published {age(table['age_s'])} ago", style="dim"))
+    return Group(*parts)

@@ -1,0 +1,206 @@
+"""The verbs that move traffic: weights, failover, failback, pin, unpin, config apply."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pointsman.cli.common import (
+    CommandError,
+    ConfigOption,
+    DryRunOption,
+    Output,
+    OutputOption,
+    ReasonOption,
+    change,
+    console,
+    duration_s,
+    load_settings,
+    opened,
+    optional_duration_s,
+    print_json,
+    run,
+    shares_bp,
+    state_of,
+)
+from pointsman.core.evidence import Verb
+
+app = typer.Typer(help="Show or set the shares of routes.", invoke_without_command=True)
+
+RouteArgument = Annotated[str, typer.Argument(help="A route: the model name that callers send.")]
+OptionalRoute = Annotated[
+    str, typer.Argument(help="A route; left out: every route concerned.", show_default=False)
+]
+SharesArgument = Annotated[
+    str, typer.Argument(help="Percent per target, 100 in all: bedrock=50,google=30,meta=20")
+]
+ForOption = Annotated[
+    str | None,
+    typer.Option("--for", help="How long: 30s, 10m, 2h; left out: until ended.", show_default=False),
+]
+
+
+@app.callback()
+def weights(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        context.invoke(show)
+
+
+@app.command()
+def show(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> None:
+    """Show every route's baseline, what the file says, and what lies over it."""
+    settings = load_settings(config)
+
+    async def show_weights() -> None:
+        async with opened(settings) as store:
+            state = await state_of(store)
+        if output is Output.JSON:
+            print_json({"baselines": state.baselines, "overlays": state.overlays})
+            return
+        out = console()
+        for name, baseline in sorted(state.baselines.items()):
+            out.print(f"{name}: {_percents(baseline.shares_bp)}", markup=False)
+            out.print(f"  revision {baseline.revision} by {baseline.author}: {baseline.reason}", markup=False)
+            if baseline.file_bp != baseline.shares_bp:
+                out.print(f"  the file says {_percents(baseline.file_bp)}", markup=False)
+            for overlay in state.overlays:
+                if overlay.route == name:
+                    shares = _percents(overlay.shares_bp)
+                    out.print(
+                        f"  {overlay.kind.value} by {overlay.owner}: {shares} ({overlay.reason})",
+                        markup=False,
+                    )
+
+    run(show_weights)
+
+
+@app.command(name="set")
+def set_weights(
+    route: RouteArgument,
+    shares: SharesArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Set ROUTE's baseline: it lasts until it is set again or the file's own value changes."""
+    args = {"route": route, "shares_bp": shares_bp(shares)}
+    run(lambda: change(config, Verb.SET_WEIGHTS, args, reason=reason, dry_run=dry_run, output=output))
+
+
+def failover(
+    route: OptionalRoute = "",
+    source: Annotated[str, typer.Option("--from", help="The target to move away from.")] = ...,  # type: ignore[assignment]
+    goal: Annotated[
+        str, typer.Option("--to", help="The target to move to; left out: the first healthy one of the chain.")
+    ] = "",
+    lasting: ForOption = None,
+    emergency: Annotated[
+        bool, typer.Option("--emergency", help="Over everything else, manual pins too.")
+    ] = False,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Move ROUTE's traffic away from a target at once; it returns only by failback."""
+    args = {
+        "route": route,
+        "from": source,
+        "to": goal,
+        "for_s": optional_duration_s(lasting),
+        "emergency": emergency,
+    }
+    run(lambda: change(config, Verb.FAILOVER, args, reason=reason, dry_run=dry_run, output=output))
+
+
+def failback(
+    route: OptionalRoute = "",
+    target: Annotated[str, typer.Option("--target", help="Only failovers away from this target.")] = "",
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """End ROUTE's failover: its targets come back by slow start."""
+    args = {"route": route, "target": target}
+    run(lambda: change(config, Verb.FAILBACK, args, reason=reason, dry_run=dry_run, output=output))
+
+
+ProxyOption = Annotated[
+    str | None,
+    typer.Option("--proxy", help="Only this proxy, through its socket on this machine; needs no daemon."),
+]
+
+
+def pin(
+    route: RouteArgument,
+    shares: SharesArgument,
+    lasting: Annotated[str, typer.Option("--for", help="How long: 30s, 10m, 2h.")] = "10m",
+    force: Annotated[bool, typer.Option("--force", help="Feed these targets even if they are dead.")] = False,
+    proxy: ProxyOption = None,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Hold ROUTE at these shares for a while, whatever is decided meanwhile."""
+    args: dict[str, Any] = {
+        "route": route,
+        "shares_bp": shares_bp(shares),
+        "for_s": duration_s(lasting),
+        "force": force,
+    }
+    if proxy is not None:
+        run(lambda: _to_proxy(config, proxy, "/pin", args, dry_run, output))
+    else:
+        run(lambda: change(config, Verb.PIN, args, reason=reason, dry_run=dry_run, output=output))
+
+
+def unpin(
+    route: RouteArgument,
+    proxy: ProxyOption = None,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """End a pin or a rollback of ROUTE."""
+    args: dict[str, Any] = {"route": route}
+    if proxy is not None:
+        run(lambda: _to_proxy(config, proxy, "/unpin", args, dry_run, output))
+    else:
+        run(lambda: change(config, Verb.UNPIN, args, reason=reason, dry_run=dry_run, output=output))
+
+
+def apply(
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make the file the active configuration of the fleet."""
+    from pointsman.config.plan import to_plan  # noqa: PLC0415
+    from pointsman.control.loop import plan_args  # noqa: PLC0415
+
+    args = plan_args(to_plan(load_settings(config)))
+    run(lambda: change(config, Verb.APPLY_PLAN, args, reason=reason, dry_run=dry_run, output=output))
+
+
+async def _to_proxy(
+    config: ConfigOption, proxy: str, path: str, args: dict[str, Any], dry_run: bool, output: Output
+) -> None:
+    """A word to one proxy; it keeps no record of reasons, so none is asked for."""
+    from pointsman.cli.local import ask_proxy  # noqa: PLC0415
+
+    if dry_run:
+        raise CommandError("a proxy that is pinned by hand decides nothing: there is no dry run of it")
+    answer = await ask_proxy(load_settings(config), proxy, path, args)
+    if output is Output.JSON:
+        print_json(answer)
+    else:
+        done = "pinned" if path == "/pin" else "unpinned"
+        console().print(f"proxy {proxy}: {args['route']} {done}", markup=False)
+
+
+def _percents(shares: dict[str, int]) -> str:
+    return ", ".join(f"{target} {share / 100:.2f} %" for target, share in shares.items())

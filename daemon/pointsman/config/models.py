@@ -1,0 +1,184 @@
+"""The configuration file as the operator writes it. Every default is here, with its unit in its name.
+
+What one field can say is checked here; what several fields say together is checked in `rules.py`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+# A route is the model name that callers send, so it may look like one ("anthropic/claude-haiku-4-5").
+RouteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
+SecretRef = Annotated[
+    str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+|credential:[A-Za-z0-9._-]+)$")
+]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are errors, values are never guessed into another type."""
+
+    # Inputs stay out of error texts: a secret pasted in the wrong place must not reach a log.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class ProbeSettings(Section):
+    """How a provider is probed. `generate: false` spares its tokens; half-open then uses live trials."""
+
+    reach_interval_s: PositiveSeconds = 10.0
+    generate_interval_s: PositiveSeconds = 30.0
+    # 4 s and not 5: with three failures of which each takes its whole deadline, a target that swallows packets
+    # is found after 10 × 1.1 + 2 × 2 + 3 × 4 = 27 s, under the bound of 30 s (policy.detection_bound_s).
+    reach_timeout_s: PositiveSeconds = 4.0
+    generate_timeout_s: PositiveSeconds = 10.0
+    suspect_gap_s: PositiveSeconds = 2.0
+    generate: bool = True
+    generate_max_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
+    budget_usd_per_day: Annotated[float, Field(ge=0)] = 1.0
+
+
+class PriceSettings(Section):
+    """US dollars per million tokens."""
+
+    input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.0
+    output_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ProviderSettings(Section):
+    """One account at one endpoint in one region. Two credentials may be valid at once, for rotation.
+
+    A credential is sent to the host of `base_url` and to `credential_hosts` ("host" or "host:port") only.
+    `headers` are constant, stand in the routing table, and must not be secret. Outside loopback, `base_url`
+    is https unless `allow_plain_http` says that the network between is trusted.
+    """
+
+    family: Literal["anthropic", "openai"]
+    base_url: str
+    kind: Literal[
+        "anthropic", "openai", "azure", "bedrock", "gemini", "meta", "openrouter", "mistral", "compatible"
+    ] = "compatible"
+    credentials: Annotated[tuple[SecretRef, ...], Field(max_length=2)] = ()
+    credential_header: Literal["authorization", "x-api-key", "api-key", "x-goog-api-key"] | None = None
+    credential_hosts: tuple[str, ...] = ()
+    ca_file: str | None = None
+    allow_plain_http: bool = False
+    shared_fate: str = ""
+    headers: dict[str, str] = {}
+    probe: ProbeSettings = ProbeSettings()
+
+
+class TargetSettings(Section):
+    """A provider's model. Health, cooldown and statistics are kept for each."""
+
+    provider: Name
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    capacity_rps: Annotated[float, Field(gt=0)] | None = None
+    prices: PriceSettings = PriceSettings()
+
+
+class RouteSettings(Section):
+    """The model name that callers ask for. Weights sum to 100 (in percent, at most two decimals).
+
+    A request falls over along `chain`; targets that it does not name follow it by falling weight, and a target
+    that only `chain` names is a pure fallback. `sticky_by` is tried in order: session, user, api_key,
+    header:NAME, random. `max_attempts` 0 tries every eligible target.
+    """
+
+    weights: dict[Name, Annotated[float, Field(ge=0, le=100)]]
+    chain: tuple[Name, ...] = ()
+    sticky_by: tuple[str, ...] = ("session",)
+    max_attempts: Annotated[int, Field(ge=0, le=20)] = 0
+
+
+class PolicySettings(Section):
+    """The thresholds of health; the defaults are the runbooks'."""
+
+    probe_failures: Annotated[int, Field(ge=1, le=100)] = 3
+    live_failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    error_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    error_ratio_window_s: PositiveSeconds = 60.0
+    error_ratio_min_samples: Annotated[int, Field(ge=1)] = 20
+    window_s: PositiveSeconds = 300.0
+    cooldown_max_s: PositiveSeconds = 300.0
+    half_open_trials: Annotated[int, Field(ge=1, le=100)] = 2
+    slow_start_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    slow_start_floor: Annotated[float, Field(gt=0, le=1)] = 0.10
+    quota_recheck_s: PositiveSeconds = 300.0
+    throttle_default_s: PositiveSeconds = 10.0
+    soften_s: PositiveSeconds = 10.0
+    proxy_lost_s: PositiveSeconds = 5.0
+    publish_min_change_bp: Annotated[int, Field(ge=1, le=10_000)] = 50
+    publish_min_gap_s: PositiveSeconds = 0.5
+    detection_bound_s: PositiveSeconds = 30.0
+
+
+class StoreSettings(Section):
+    """Where Redis (7.0 or newer) or Valkey is. With no `url`, a private Valkey runs as a child process."""
+
+    url: str | None = None
+    password: SecretRef | None = None
+    key_prefix: Name = "pointsman"
+    timeout_s: PositiveSeconds = 0.5
+    embedded_binary: str | None = None
+
+
+class ControlSettings(Section):
+    """The daemon. A tick is also made at once when evidence or an operator's word arrives."""
+
+    listen: str = "127.0.0.1:8470"
+    tick_interval_s: PositiveSeconds = 1.0
+    lease_ttl_s: PositiveSeconds = 6.0
+    history_length: Annotated[int, Field(ge=2, le=100_000)] = 500
+    events_length: Annotated[int, Field(ge=10, le=10_000_000)] = 10_000
+
+
+class TimeoutSettings(Section):
+    """`first_byte_s` and `idle_s` are for streams, `response_s` for a whole answer that is not streamed."""
+
+    connect_s: PositiveSeconds = 5.0
+    first_byte_s: PositiveSeconds = 30.0
+    idle_s: PositiveSeconds = 60.0
+    response_s: PositiveSeconds = 600.0
+
+
+class ProxySettings(Section):
+    """A proxy. `poll_interval_s` finds a new table when the hint was lost."""
+
+    name: Name | None = None
+    listen: str = "127.0.0.1:8480"
+    report_interval_s: PositiveSeconds = 1.0
+    poll_interval_s: PositiveSeconds = 1.0
+    local_failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    local_cooldown_s: PositiveSeconds = 10.0
+    max_body_mb: Annotated[int, Field(ge=1, le=1024)] = 64
+    ping_after_s: PositiveSeconds = 15.0
+    drain_s: PositiveSeconds = 30.0
+    timeouts: TimeoutSettings = TimeoutSettings()
+
+
+class TelemetrySettings(Section):
+    """OTLP over HTTP when `otlp_endpoint` is set (http://127.0.0.1:4318); logs go to standard error."""
+
+    otlp_endpoint: str | None = None
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """The whole file."""
+
+    environment: Literal["development", "staging", "production"] = "production"
+    fleet: Name = "default"
+    state_dir: str | None = None
+    providers: dict[Name, ProviderSettings]
+    targets: dict[Name, TargetSettings]
+    routes: dict[RouteName, RouteSettings]
+    policy: PolicySettings = PolicySettings()
+    store: StoreSettings = StoreSettings()
+    control: ControlSettings = ControlSettings()
+    proxy: ProxySettings = ProxySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()

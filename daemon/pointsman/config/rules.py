@@ -1,0 +1,328 @@
+"""What several fields say together: references, sums, families, addresses, times.
+
+Each rule is a generator of findings over settings that are sound field by field. `declared` holds the names
+that the file gives, also those of entries which are not sound themselves: a reference to one is no mistake.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from pointsman.config import addresses
+from pointsman.config.errors import KeyPath, dotted, nearest, plain
+from pointsman.config.models import PolicySettings, ProbeSettings, ProviderSettings, RouteSettings, Settings
+from pointsman.config.plan import to_bp
+from pointsman.core.table import FULL_BP, percent
+
+BUCKET_S: Final = 10  # the slice of the rolling window, core.model.Bucket
+SOCKET_PATH_BYTES_MAX: Final = 103  # macOS allows 104 with the closing zero, Linux 108
+STICKY: Final = ("session", "user", "api_key", "random")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
+)
+_OWN_HEADERS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer"}
+)
+_OPENAI_ONLY: Final = frozenset({"openai", "gemini", "mistral"})
+
+
+class Finding(NamedTuple):
+    """Something wrong at `path`; `relies` are other places that were consulted."""
+
+    path: KeyPath
+    text: str
+    cure: str
+    relies: tuple[KeyPath, ...] = ()
+
+
+class Declared(NamedTuple):
+    """The names that the file gives to its entries, sound or not."""
+
+    providers: frozenset[str]
+    targets: frozenset[str]
+    routes: frozenset[str]
+
+
+def check(settings: Settings, declared: Declared) -> Iterator[Finding]:
+    """Every finding of every rule."""
+    yield from _empty(declared)
+    for name, provider in settings.providers.items():
+        yield from _provider(("providers", name), provider)
+    yield from _detection(settings.providers, settings.policy)
+    for name, target in settings.targets.items():
+        yield from _unknown(("targets", name, "provider"), target.provider, declared.providers, "provider")
+    for name, route in settings.routes.items():
+        yield from _route(("routes", name), route, settings, declared)
+    yield from _policy(settings.policy)
+    yield from _processes(settings)
+    yield from _store(settings)
+
+
+def _empty(declared: Declared) -> Iterator[Finding]:
+    for section, names in declared._asdict().items():
+        if not names:
+            yield Finding((section,), f"there are no {section}", f"write at least one entry below {section}:")
+
+
+def _unknown(path: KeyPath, name: str, known: Iterable[str], what: str) -> Iterator[Finding]:
+    names = sorted(known)
+    if name in names:
+        return
+    meant = nearest(name, names)
+    cure = (
+        f"did you mean {dotted((meant,))}?"
+        if meant
+        else f"write it below {what}s:, or name one that is there"
+    )
+    yield Finding(path, f"there is no {what} of this name", cure)
+
+
+# --- providers
+
+
+def detection_s(probe: ProbeSettings, policy: PolicySettings) -> float:
+    """The longest time to find a hard-down target without traffic, in seconds.
+
+    The first failure comes at the latest one jittered interval after the fault; the others follow after the
+    suspect gap. A refused connection fails at once, but one that swallows packets takes every deadline.
+    """
+    n = policy.probe_failures
+    return probe.reach_interval_s * 1.1 + (n - 1) * probe.suspect_gap_s + n * probe.reach_timeout_s
+
+
+def zombie_detection_s(probe: ProbeSettings, policy: PolicySettings) -> float | None:
+    """The same for a target whose completions hang while it answers everything else; None if it is not asked."""
+    n = policy.probe_failures
+    if not probe.generate:
+        return None
+    return probe.generate_interval_s * 1.1 + (n - 1) * probe.suspect_gap_s + n * probe.generate_timeout_s
+
+
+def _detection(providers: Mapping[str, ProviderSettings], policy: PolicySettings) -> Iterator[Finding]:
+    """Too slow by its own probe settings is the provider's problem, by the defaults the policy's, and told once."""
+    cure = "lower reach_interval_s or reach_timeout_s, or raise policy.detection_bound_s"
+    places: dict[KeyPath, float] = {}
+    for name, provider in providers.items():
+        found_s = detection_s(provider.probe, policy)
+        if found_s >= policy.detection_bound_s:
+            changed = (
+                "detection_bound_s"
+                if policy.probe_failures == PolicySettings().probe_failures
+                else "probe_failures"
+            )
+            own = provider.probe != ProbeSettings()
+            places[("providers", name, "probe") if own else ("policy", changed)] = found_s
+    for place, found_s in places.items():
+        found, bound = plain(round(found_s, 3)), plain(policy.detection_bound_s)
+        sum_ = "reach_interval_s × 1.1 + suspect gaps + reach deadlines"
+        text = f"a dead target would be found after {found} s ({sum_}), not under {bound} s"
+        yield Finding(place, text, cure, (("policy",),))
+
+
+def _provider(path: KeyPath, provider: ProviderSettings) -> Iterator[Finding]:
+    yield from _base_url((*path, "base_url"), provider)
+    yield from _headers((*path, "headers"), provider.headers)
+    if provider.family == "anthropic" and provider.kind in _OPENAI_ONLY:
+        text = f"a provider of kind {provider.kind} does not speak the anthropic family"
+        yield Finding((*path, "family"), text, "write family: openai, or another kind")
+    for index, host in enumerate(provider.credential_hosts):
+        try:
+            addresses.parse_host(host)
+        except ValueError:
+            yield Finding((*path, "credential_hosts", index), "this is no host", "write HOST or HOST:PORT")
+    for index, ref in enumerate(provider.credentials):
+        if not ref.isprintable():
+            text = "the reference has a line break or a control character in it"
+            yield Finding((*path, "credentials", index), text, "write it on one line")
+    if len(set(provider.credentials)) != len(provider.credentials):
+        yield Finding((*path, "credentials"), "the same reference stands twice", "remove one")
+    if provider.ca_file is not None:
+        yield from _absolute((*path, "ca_file"), provider.ca_file)
+
+
+def _base_url(path: KeyPath, provider: ProviderSettings) -> Iterator[Finding]:
+    try:
+        url = addresses.split_url(provider.base_url)
+    except ValueError as error:
+        yield Finding(
+            path, f"this is no base URL: {error}", "write https://HOST/PATH, and secrets as credentials"
+        )
+        return
+    plain_is_safe = provider.allow_plain_http or addresses.is_loopback(url.hostname or "")
+    if url.scheme == "http" and not plain_is_safe:
+        text = "plain http to another machine would send credentials and prompts in the clear"
+        yield Finding(path, text, "write https://, or allow_plain_http: true if the network is trusted")
+
+
+def _headers(path: KeyPath, headers: Mapping[str, str]) -> Iterator[Finding]:
+    for name, value in headers.items():
+        place = (*path, name)
+        if not _TOKEN.fullmatch(name):
+            yield Finding(place, "this is no header's name", "use letters, digits and hyphens")
+        elif name.lower() in _SECRET_HEADERS:
+            text = "this header carries a secret, and headers stand in the routing table"
+            yield Finding(
+                place, text, "remove it, and name the secret under credentials (see credential_header)"
+            )
+        elif name.lower() in _OWN_HEADERS:
+            yield Finding(place, "the proxy writes this header itself", "remove it")
+        elif not (value.isascii() and value.isprintable()):
+            yield Finding(
+                place, "the value has a line break or a letter outside ASCII", "write it on one line"
+            )
+
+
+def _absolute(path: KeyPath, value: str) -> Iterator[Finding]:
+    if not value.startswith("/") or not value.isprintable():
+        yield Finding(path, "the path is not absolute", "write the whole path, from /")
+
+
+# --- routes
+
+
+def _route(path: KeyPath, route: RouteSettings, settings: Settings, declared: Declared) -> Iterator[Finding]:
+    yield from _weights((*path, "weights"), route.weights)
+    unknown: list[Finding] = []
+    for target in route.weights:
+        unknown += _unknown((*path, "weights", target), target, declared.targets, "target")
+    for index, target in enumerate(route.chain):
+        unknown += _unknown((*path, "chain", index), target, declared.targets, "target")
+    yield from unknown
+    yield from _chain((*path, "chain"), route.chain)
+    yield from _families(path, route, settings)
+    yield from _sticky((*path, "sticky_by"), route.sticky_by)
+
+
+def _weights(path: KeyPath, weights: Mapping[str, float]) -> Iterator[Finding]:
+    if not weights:
+        yield Finding(path, "the route has no targets", "write at least one target with its weight")
+        return
+    fine = {target: weight for target, weight in weights.items() if to_bp(weight) is None}
+    for target, weight in fine.items():
+        yield Finding(
+            (*path, target), f"{plain(weight)} has more than two decimals", "round it to two decimals"
+        )
+    total_bp = sum(to_bp(weight) or 0 for weight in weights.values())
+    if total_bp != FULL_BP and not fine:
+        missing_bp = FULL_BP - total_bp
+        cure = f"{'add' if missing_bp > 0 else 'take away'} {percent(abs(missing_bp)).removesuffix(' %')}"
+        text = f"the weights sum to {percent(total_bp).removesuffix(' %')}, not 100"
+        yield Finding(path, text, cure)
+
+
+def _chain(path: KeyPath, chain: tuple[str, ...]) -> Iterator[Finding]:
+    for target, count in Counter(chain).items():
+        if count > 1:
+            second = [index for index, name in enumerate(chain) if name == target][1]
+            yield Finding((*path, second), "the target is in the chain twice", "remove one of the two")
+
+
+def _families(path: KeyPath, route: RouteSettings, settings: Settings) -> Iterator[Finding]:
+    """A route serves one protocol family: its first target's."""
+    places = [((*path, "weights", target), target) for target in route.weights]
+    places += [
+        ((*path, "chain", index), target)
+        for index, target in enumerate(route.chain)
+        if target not in route.weights
+    ]
+    first = None
+    for place, name in places:
+        target = settings.targets.get(name)
+        provider = settings.providers.get(target.provider) if target else None
+        if provider is None:
+            continue
+        first = first or (name, provider.family)
+        if provider.family != first[1]:
+            text = f"the target speaks the {provider.family} family, and {dotted((first[0],))} the {first[1]} one"
+            yield Finding(place, text, "give each family a route of its own")
+
+
+def _sticky(path: KeyPath, sticky_by: tuple[str, ...]) -> Iterator[Finding]:
+    for index, key in enumerate(sticky_by):
+        kind, colon, name = key.partition(":")
+        if key not in STICKY and not (kind == "header" and colon and _TOKEN.fullmatch(name)):
+            cure = "write session, user, api_key, header:NAME or random"
+            yield Finding((*path, index), "callers cannot be told apart by this", cure)
+        elif key == "random" and index + 1 < len(sticky_by):
+            yield Finding(
+                (*path, index), "random always answers, so nothing after it is asked", "put it last"
+            )
+
+
+# --- policy and processes
+
+
+def _policy(policy: PolicySettings) -> Iterator[Finding]:
+    for name in ("error_ratio_window_s", "window_s"):
+        value = getattr(policy, name)
+        if value % BUCKET_S:
+            text = f"{plain(value)} s is not a multiple of {BUCKET_S} s, in which outcomes are counted"
+            yield Finding(("policy", name), text, f"write {max(1, round(value / BUCKET_S)) * BUCKET_S}")
+    if policy.error_ratio_window_s > policy.window_s:
+        text = f"{plain(policy.error_ratio_window_s)} s is longer than window_s, {plain(policy.window_s)} s"
+        yield Finding(("policy", "error_ratio_window_s"), text, "lower it, or raise window_s")
+
+
+def _processes(settings: Settings) -> Iterator[Finding]:
+    control, proxy = settings.control, settings.proxy
+    found: dict[str, addresses.Listen] = {}
+    for name, text in (("control", control.listen), ("proxy", proxy.listen)):
+        try:
+            found[name] = addresses.parse_listen(text)
+        except ValueError:
+            cure = "write HOST:PORT, as 127.0.0.1:8480 or [::1]:8480"
+            yield Finding((name, "listen"), "this is no address to listen on", cure)
+    if len(found) == 2 and addresses.overlap(found["control"], found["proxy"]):
+        text = "the daemon listens on this address too (control.listen)"
+        yield Finding(("proxy", "listen"), text, "give each its own port", (("control",),))
+    if control.lease_ttl_s < 2 * control.tick_interval_s:
+        text = f"the lease of {plain(control.lease_ttl_s)} s could run out between two ticks"
+        cure = f"write at least twice tick_interval_s: {plain(2 * control.tick_interval_s)}"
+        yield Finding(("control", "lease_ttl_s"), text, cure)
+    if settings.policy.proxy_lost_s < 2 * proxy.report_interval_s:
+        text = "a healthy proxy would be lost between two of its reports"
+        cure = f"write at least twice proxy.report_interval_s: {plain(2 * proxy.report_interval_s)}"
+        yield Finding(("policy", "proxy_lost_s"), text, cure, (("proxy",),))
+    if settings.state_dir is not None:
+        yield from _state_dir(settings.state_dir, proxy.name or "")
+
+
+def _state_dir(path: str, proxy_name: str) -> Iterator[Finding]:
+    if not path.startswith("~/"):
+        yield from _absolute(("state_dir",), path)
+    if len(f"{path}/proxy-{proxy_name}.sock".encode()) > SOCKET_PATH_BYTES_MAX:
+        text = f"the path is too long for a unix socket in it ({SOCKET_PATH_BYTES_MAX} bytes with its name)"
+        yield Finding(("state_dir",), text, "choose a shorter path", (("proxy",),))
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    store, endpoint = settings.store, settings.telemetry.otlp_endpoint
+    if store.url is not None:
+        yield from _store_url(("store", "url"), store.url)
+    if store.embedded_binary is not None:
+        yield from _absolute(("store", "embedded_binary"), store.embedded_binary)
+    if endpoint is not None:
+        try:
+            addresses.split_url(endpoint)
+        except ValueError as error:
+            cure = "write http://HOST:PORT, and a token as OTEL_EXPORTER_OTLP_HEADERS in the environment"
+            yield Finding(("telemetry", "otlp_endpoint"), f"this is no OTLP endpoint: {error}", cure)
+
+
+def _store_url(path: KeyPath, url: str) -> Iterator[Finding]:
+    try:
+        parts = urlsplit(url)
+        has_place = bool(
+            parts.path.strip("/") if parts.scheme == "unix" else parts.hostname and parts.port != 0
+        )
+        fits = url.isprintable() and parts.scheme in {"redis", "rediss", "unix"} and has_place
+    except ValueError:
+        fits = False
+    if not fits:
+        yield Finding(path, "this is no store's URL", "write redis://HOST:PORT/0, rediss://… or unix:///PATH")
+    elif parts.password or "password" in parse_qs(parts.query, keep_blank_values=True):
+        text = "the URL has a password in it, and URLs end up in logs"
+        yield Finding(path, text, "take it out, and write store.password: env:NAME")

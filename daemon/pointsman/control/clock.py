@@ -1,0 +1,42 @@
+"""When the loop ticks: a fixed cadence that neither drifts nor bursts, and at once when something happened."""
+
+import time
+from typing import Final
+
+import anyio
+
+from pointsman import logs
+
+_log = logs.get("control.clock")
+
+# Words and failures come in handfuls: one decision for all of them.
+DEBOUNCE_S: Final = 0.02
+
+
+class Clock:
+    """`await next()` returns when a tick is due."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._due = time.monotonic()
+        self._woken = anyio.Event()
+
+    def wake(self) -> None:
+        """A tick is due now. Callable from any task; never waits."""
+        self._woken.set()
+
+    async def next(self) -> None:
+        """Wait for the interval or a wake. After an overrun the cadence starts anew: missed ticks stay missed."""
+        late_s = time.monotonic() - self._due
+        if late_s > self._interval_s:
+            _log.warning(
+                "ticks are late by {late_s} s: the store or this machine is slow", late_s=round(late_s, 2)
+            )
+            self._due = time.monotonic()
+        with anyio.move_on_after(max(0.0, self._due - time.monotonic())):
+            await self._woken.wait()
+        if self._woken.is_set():
+            await anyio.sleep(DEBOUNCE_S)
+            self._woken = anyio.Event()
+        if time.monotonic() >= self._due:
+            self._due += self._interval_s

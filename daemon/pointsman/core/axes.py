@@ -1,0 +1,147 @@
+"""The axes beside a target's phase: throttled, softened, barred.
+
+    axis        set by                                          ends
+    throttled   a rate limit (429): until its Retry-After       at that time, never sooner
+    softened    a ramp limit, a model still loading             at that time; until then half weight
+    barred      credential or quota: 2 probes in a row, or      a generate probe or a request succeeds; a reach probe
+                as many requests in a row as trip the breaker   too, if it was reach that barred; or after its time
+
+None of them is the breaker: an account that is out of quota is not down, and a throttled one must be left alone
+for as long as it says. Coming back from throttled or barred is a slow start.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pointsman.core.errors import Effect, Fault
+from pointsman.core.evidence import ProbeKind, ProbeResult
+from pointsman.core.health import BAR_FAULTS, Seen
+from pointsman.core.model import Health, Note, Phase, Policy
+
+# Two credential failures in a row of the known-good probe are believed; of live requests as many as trip.
+PROBE_BARS: Final = 2
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """What a step needs beside the target's own evidence.
+
+    `path_proven_s`: when the leader's way out was last known to work by another provider's answer or by live
+    success; a run of silent probes trips only if that is after the run began (or `alone`: nobody to compare).
+    `reach_is_trial`: there is no proxy to try it live, and generation is not allowed.
+    """
+
+    now_s: float
+    policy: Policy
+    path_proven_s: float = 0.0
+    alone: bool = False
+    reach_is_trial: bool = False
+
+
+def clock(time_s: float) -> str:
+    """A time of day for people, in UTC."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%H:%M:%S")
+
+
+def note(now_s: float, kind: str, target: str, text: str, **data: str | float) -> Note:
+    return Note(at_s=now_s, kind=kind, subject=target, text=text, data=data)
+
+
+def back(health: Health, now_s: float) -> Health:
+    """In service again on one axis: slow start, and proxies forget what they ejected by themselves."""
+    return replace(health, back_s=now_s, generation=health.generation + 1)
+
+
+def after_axes(target: str, health: Health, seen: Seen, context: Context, notes: list[Note]) -> Health:
+    health = _throttle(target, health, seen.throttled_until_s, seen.throttled, context, notes)
+    health = _soften(target, health, seen.softened_until_s, context, notes)
+    for result in seen.probes:
+        health = _after_probe_axes(target, health, result, context, notes)
+    return _after_live_bars(target, health, seen, context, notes)
+
+
+def _after_probe_axes(
+    target: str, health: Health, result: ProbeResult, context: Context, notes: list[Note]
+) -> Health:
+    outcome, policy, now_s = result.outcome, context.policy, context.now_s
+    if outcome.effect is Effect.THROTTLE:
+        until_s = now_s + (outcome.retry_after_s or policy.throttle_default_s)
+        return _throttle(target, health, until_s, outcome.detail, context, notes)
+    if outcome.effect is Effect.SOFTEN:
+        until_s = now_s + (outcome.retry_after_s or policy.soften_s)
+        return _soften(target, health, until_s, context, notes)
+    if outcome.effect is Effect.BAR:
+        health = _refused(health, result.kind.value, 1)
+        if health.bar_streak >= PROBE_BARS or health.barred:
+            wait_s = outcome.retry_after_s or policy.quota_recheck_s
+            return _bar(target, health, outcome.detail, wait_s, context, notes)
+        return health
+    # A reach probe answers only what reach probes began.
+    if outcome.ok and (result.kind is ProbeKind.GENERATE or health.barred_by == ProbeKind.REACH):
+        return _accepted(target, health, context, f"a {result.kind.value} probe succeeded", notes)
+    return health
+
+
+def _after_live_bars(target: str, health: Health, seen: Seen, context: Context, notes: list[Note]) -> Health:
+    bars = sum(seen.counts.get(fault, 0) for fault in BAR_FAULTS)
+    if seen.counts.get(Fault.OK, 0):
+        return _accepted(target, health, context, "a request succeeded", notes)
+    if not bars:
+        return health
+    health = _refused(health, "live", bars)
+    if health.bar_streak < context.policy.live_failures or health.barred:
+        return health
+    return _bar(target, health, seen.barred, context.policy.quota_recheck_s, context, notes)
+
+
+def _refused(health: Health, by: str, times: int) -> Health:
+    """One more in the run of credential and quota failures; it is reach's as long as nothing else was refused."""
+    by = by if health.barred_by in {"", ProbeKind.REACH} else health.barred_by
+    return replace(health, bar_streak=health.bar_streak + times, barred_by=by)
+
+
+def _accepted(target: str, health: Health, context: Context, why: str, notes: list[Note]) -> Health:
+    if health.barred:
+        return unbarred(target, health, context, why, notes)
+    return replace(health, bar_streak=0, barred_by="") if health.bar_streak else health
+
+
+def _throttle(
+    target: str, health: Health, until_s: float, detail: str, context: Context, notes: list[Note]
+) -> Health:
+    if until_s <= max(health.throttled_until_s, context.now_s):
+        return health
+    if not health.throttled_until_s:
+        wait_s = until_s - context.now_s
+        text = f"{target} rate limited ({detail}) until {clock(until_s)}, {wait_s:.0f} s"
+        notes.append(note(context.now_s, "target.throttled", target, text, wait_s=round(wait_s, 3)))
+    if health.phase is Phase.COOLDOWN:
+        health = replace(health, cooldown_until_s=max(health.cooldown_until_s, until_s))
+    return replace(health, throttled_until_s=until_s, throttled=detail)
+
+
+def _soften(target: str, health: Health, until_s: float, context: Context, notes: list[Note]) -> Health:
+    if until_s <= max(health.softened_until_s, context.now_s):
+        return health
+    if not health.softened_until_s:
+        text = f"{target} asks to go slower: half weight until {clock(until_s)}, {until_s - context.now_s:.0f} s"
+        notes.append(note(context.now_s, "target.softened", target, text))
+    return replace(health, softened_until_s=until_s)
+
+
+def _bar(
+    target: str, health: Health, detail: str, wait_s: float, context: Context, notes: list[Note]
+) -> Health:
+    if not health.barred:
+        text = f"{target} barred: {detail}. Check its credential, account and limits"
+        notes.append(note(context.now_s, "target.barred", target, text))
+    until_s = max(health.barred_until_s, context.now_s + wait_s)
+    return replace(health, barred=detail, barred_until_s=until_s)
+
+
+def unbarred(target: str, health: Health, context: Context, why: str, notes: list[Note]) -> Health:
+    notes.append(note(context.now_s, "target.unbarred", target, f"{target} no longer barred: {why}"))
+    free = replace(health, barred="", barred_by="", barred_until_s=0.0, bar_streak=0)
+    return back(free, context.now_s)

@@ -1,0 +1,339 @@
+"""The whole policy in one pure function: (state, evidence, time) → decision.
+
+Called on every tick; what it returns is saved first and published afterwards. The table is derived from the
+state alone, so a crash between the two heals on the next tick: what routes then differs from what is published.
+"""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from pointsman.core import breaker, overlays, words
+from pointsman.core.axes import Context, clock
+from pointsman.core.evidence import Evidence
+from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, totals
+from pointsman.core.model import Decision, Health, Note, Phase, Plan, State
+from pointsman.core.table import (
+    RouteEntry,
+    Stage,
+    Table,
+    TargetEntry,
+    Trial,
+    Version,
+    diff,
+    largest_move_bp,
+    table_hash,
+)
+from pointsman.core.weights import Standing, Weighed, weigh
+
+DEMAND_WINDOW_S: Final = 30.0
+# A change too small to publish is published after this long, so that a slow start ends at the baseline.
+SETTLES_S: Final = 60.0
+# What is published at once, whatever the size of the change and the age of the present table.
+URGENT: Final = frozenset({"target.tripped", "target.throttled", "target.barred", "overlay.expired"})
+
+
+def decide(
+    state: State,
+    evidence: Evidence,
+    *,
+    now_s: float,
+    epoch: int,
+    published: Table | None,
+    published_s: float,
+) -> Decision:
+    """What follows from `evidence` at `now_s` (seconds since 1970, the store's clock).
+
+    `epoch` is the leader's fencing token; `published` the table that proxies read now, since `published_s`.
+    """
+    # What is over is gone before a word is read, so that no failover starts from the shares of an old pin.
+    state, expired_notes = _without_expired(state, now_s)
+    state, answers, notes = words.obey(state, evidence.words, now_s)
+    urgent = bool(notes)
+    plan = state.plan
+    if plan is None:
+        return Decision(state=state, table=None, reasons={}, notes=tuple(notes), answers=tuple(answers))
+    gathered = gather(state, evidence, plan, now_s)
+    state, health_notes = _with_health(state, gathered, plan, now_s)
+    notes += expired_notes + health_notes + _egress_notes(state, gathered, now_s)
+    notes += _trouble_notes(state, gathered, now_s)
+    urgent = urgent or any(note.kind in URGENT for note in health_notes + expired_notes)
+    state = replace(
+        state, vantages=gathered.vantages, paths=gathered.paths, egress_suspect=gathered.egress_suspect
+    )
+    derived, reasons, table_notes = _table(state, plan, now_s, epoch, published)
+    table = _worth_publishing(derived, published, plan, urgent, now_s - published_s)
+    if table is not None:
+        notes += table_notes
+        text = f"table {table.version}: " + (
+            "; ".join(diff(published, table)) or "the same routes, a new form"
+        )
+        notes.append(Note(at_s=now_s, kind="table.published", subject=str(table.version), text=text))
+    return Decision(
+        state=state,
+        table=table,
+        reasons=reasons,
+        notes=tuple(notes),
+        answers=tuple(answers),
+        urgent=urgent,
+        yields=gathered.egress_suspect and now_s - gathered.live_success_s <= plan.policy.proxy_lost_s,
+        deadlines={overlay.id: overlay.not_after_s for overlay in state.overlays if overlay.not_after_s},
+    )
+
+
+def _without_expired(state: State, now_s: float) -> tuple[State, list[Note]]:
+    over = overlays.expired(state, now_s)
+    notes = [
+        Note(
+            at_s=now_s,
+            kind="overlay.expired",
+            subject=overlay.route,
+            text=f"{overlay.kind.value} on {overlay.route} by {overlay.owner} is over: {overlay.reason}",
+        )
+        for overlay in over
+    ]
+    if not over:
+        return state, notes
+    return replace(state, overlays=tuple(o for o in state.overlays if o not in over)), notes
+
+
+# --- health
+
+
+def _with_health(state: State, gathered: Gathered, plan: Plan, now_s: float) -> tuple[State, list[Note]]:
+    """Every target one step further. What did not change stays the same object, so that saving is cheap."""
+    notes: list[Note] = []
+    changed: dict[str, Health] = {}
+    no_proxies = not _live_proxies(gathered, plan, now_s)
+    for target, entry in plan.targets.items():
+        before = state.health.get(target)
+        seen = gathered.seen.get(target)
+        health = before or Health(since_s=now_s)
+        if before is not None and seen is None and not _due(before, plan, now_s):
+            continue
+        context = Context(
+            now_s=now_s,
+            policy=plan.policy,
+            path_proven_s=_path_proven_s(entry.provider, gathered),
+            alone=len(plan.providers) < 2,
+            reach_is_trial=no_proxies and not plan.providers[entry.provider].generate,
+        )
+        after, told = breaker.step(target, health, seen, context)
+        notes += told
+        if after != before:
+            changed[target] = after
+    if not changed:
+        return state, notes
+    return replace(state, health={**state.health, **changed}), notes
+
+
+def _due(health: Health, plan: Plan, now_s: float) -> bool:
+    waits_for_trial = health.phase is Phase.HALF_OPEN and now_s - health.grant_s >= breaker.TRIAL_PATIENCE_S
+    return waits_for_trial or breaker.due(health, plan.policy, now_s)
+
+
+def _path_proven_s(provider: str, gathered: Gathered) -> float:
+    """When the leader's way out was last seen to work by another provider, or by traffic; 0 while in doubt."""
+    if gathered.egress_suspect:
+        return 0.0
+    others = [path.answered_s for name, path in gathered.paths.items() if name != provider]
+    return max([*others, gathered.live_success_s], default=0.0)
+
+
+def _live_proxies(gathered: Gathered, plan: Plan, now_s: float) -> list[str]:
+    return sorted(
+        name
+        for name, vantage in gathered.vantages.items()
+        if now_s - vantage.seen_s <= plan.policy.proxy_lost_s
+    )
+
+
+def _egress_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]:
+    if gathered.egress_suspect == state.egress_suspect:
+        return []
+    if gathered.egress_suspect:
+        text = "every provider is silent at once: this daemon's own way out is suspected, nobody is ejected by probes"
+    else:
+        text = "providers answer again: the daemon's way out is fine"
+    return [Note(at_s=now_s, kind="egress", subject="control", text=text)]
+
+
+def _trouble_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]:
+    notes: list[Note] = []
+    for name, vantage in gathered.vantages.items():
+        before = state.vantages.get(name)
+        if vantage.troubled == (before is not None and before.troubled):
+            continue
+        if vantage.troubled:
+            text = f"{name} is refused by every provider while they answer others: it is the one in trouble"
+        else:
+            text = f"{name} reaches providers again"
+        notes.append(Note(at_s=now_s, kind="proxy.trouble", subject=name, text=text))
+    return notes
+
+
+# --- the table
+
+
+def standing(target: str, state: State, plan: Plan, now_s: float) -> Standing:
+    """The target as weighing sees it, with the sentence that `explain` shows."""
+    health = state.health.get(target, Health())
+    capacity_rps = plan.targets[target].capacity_rps
+    unfit = _unfit(target, health, state, plan, now_s)
+    if unfit:
+        return Standing(factor=0.0, eligible=False, why=unfit, capacity_rps=capacity_rps)
+    factor = breaker.factor(health, plan.policy, now_s)
+    returns_s = now_s if health.phase is Phase.HALF_OPEN else health.cooldown_until_s
+    return Standing(
+        factor=factor,
+        refuses=health.refuses,
+        returns_s=max(returns_s, health.throttled_until_s),
+        capacity_rps=capacity_rps,
+        why=_why(health, factor, now_s),
+    )
+
+
+def _unfit(target: str, health: Health, state: State, plan: Plan, now_s: float) -> str:
+    drain = state.drains.get(target)
+    if drain is not None:
+        return f"drained by {drain.owner}: {drain.reason}"
+    if health.barred:
+        return f"barred: {health.barred}"
+    live = [v for v in state.vantages.values() if now_s - v.seen_s <= plan.policy.proxy_lost_s]
+    missing = [vantage.missing[target] for vantage in live if target in vantage.missing]
+    if live and len(missing) == len(live):
+        return f"rejected by every proxy: {missing[0]}"
+    return ""
+
+
+def _why(health: Health, factor: float, now_s: float) -> str:
+    if health.phase is Phase.COOLDOWN:
+        return f"cooldown until {clock(health.cooldown_until_s)} after {health.reason}"
+    if health.phase is Phase.HALF_OPEN:
+        return f"half-open since {clock(health.since_s)}, {health.trials_ok} good trials; {health.reason}"
+    if now_s < health.throttled_until_s:
+        return f"rate limited until {clock(health.throttled_until_s)} ({health.throttled})"
+    if now_s < health.softened_until_s:
+        return f"half weight until {clock(health.softened_until_s)}: the provider asks to go slower"
+    if factor < 1:
+        return f"slow start at {factor * 100:.0f} % since {clock(health.back_s)}"
+    return ""
+
+
+def _table(
+    state: State, plan: Plan, now_s: float, epoch: int, published: Table | None
+) -> tuple[Table, dict[str, dict[str, str]], list[Note]]:
+    standings = {target: standing(target, state, plan, now_s) for target in plan.targets}
+    routes: dict[str, RouteEntry] = {}
+    reasons: dict[str, dict[str, str]] = {}
+    notes: list[Note] = []
+    for name, route in plan.routes.items():
+        baseline = state.baselines[name]
+        demand_rps = _demand_rps(route.chain, state, now_s)
+        wanted = overlays.desired(name, baseline, state.overlays)
+        now = weigh(
+            wanted.shares_bp, route.chain, standings,
+            origin=wanted.origin, demand_rps=demand_rps, force=wanted.force,
+        )  # fmt: skip
+        stages = [
+            Stage(
+                overlay=overlay,
+                shares_bp=weigh(then.shares_bp, route.chain, standings, force=then.force).shares_bp,
+            )
+            for overlay, then in overlays.later(name, baseline, state.overlays)
+        ]
+        routes[name] = RouteEntry(
+            family=route.family.value,
+            shares_bp=now.shares_bp,
+            chain=now.chain,
+            last_resort=now.last_resort,
+            sticky_by=route.sticky_by,
+            max_attempts=route.max_attempts,
+            later=tuple(stages),
+            closed=now.closed,
+        )
+        reasons[name] = now.reasons
+        notes += _distress(name, now, published, now_s)
+    table = Table(
+        environment=plan.environment,
+        fleet=plan.fleet,
+        version=Version(epoch, (published.version.revision if published else 0) + 1),
+        hash="",
+        issued_s=now_s,
+        targets={name: _entry(name, state, plan) for name in plan.targets},
+        routes=routes,
+        trials=_trials(state, plan, now_s),
+    )
+    return replace(table, hash=table_hash(table)), reasons, notes
+
+
+def _demand_rps(targets: tuple[str, ...], state: State, now_s: float) -> float:
+    answered = 0
+    for target in targets:
+        health = state.health.get(target)
+        if health is not None:
+            answered += failures_and_answers(totals(health.window, now_s - DEMAND_WINDOW_S))[1]
+    return answered / (DEMAND_WINDOW_S + now_s % BUCKET_S)  # what whole buckets really reach back
+
+
+def _distress(route: str, weighed: Weighed, published: Table | None, now_s: float) -> list[Note]:
+    """What an operator must hear about a route whose targets are all out; said when it begins."""
+    before = published.routes.get(route) if published else None
+    if weighed.valve and (before is None or before.last_resort > 0 or before.shares_bp != weighed.shares_bp):
+        text = f"all targets of {route} are out, using safety valve: {weighed.valve}"
+        return [Note(at_s=now_s, kind="route.valve", subject=route, text=text)]
+    if weighed.closed and (before is None or not before.closed):
+        return [Note(at_s=now_s, kind="route.closed", subject=route, text=f"{route}: {weighed.closed}")]
+    if weighed.panic and (before is None or before.shares_bp != weighed.shares_bp):
+        text = f"{route}: the survivors cannot carry the demand, cooldowns are ignored"
+        return [Note(at_s=now_s, kind="route.panic", subject=route, text=text)]
+    return []
+
+
+def _entry(name: str, state: State, plan: Plan) -> TargetEntry:
+    target = plan.targets[name]
+    provider = plan.providers[target.provider]
+    health = state.health.get(name)
+    return TargetEntry(
+        provider=target.provider,
+        model=target.model,
+        family=provider.family.value,
+        base_url=provider.base_url,
+        generation=health.generation if health else 0,
+        headers=provider.headers,
+    )
+
+
+def _trials(state: State, plan: Plan, now_s: float) -> tuple[Trial, ...]:
+    """Leave for one proxy each to try half-open targets that no generation probe can vouch for."""
+    proxies = sorted(
+        name for name, vantage in state.vantages.items() if now_s - vantage.seen_s <= plan.policy.proxy_lost_s
+    )
+    if not proxies:
+        return ()
+    granted: list[Trial] = []
+    for name, target in plan.targets.items():
+        health = state.health.get(name)
+        if health is None or health.phase is not Phase.HALF_OPEN or name in state.drains or health.barred:
+            continue
+        if now_s < health.throttled_until_s:
+            continue
+        waited = now_s - health.since_s >= breaker.TRIAL_PATIENCE_S
+        if waited or not plan.providers[target.provider].generate:
+            proxy = proxies[health.grant % len(proxies)]
+            granted.append(Trial(target=name, proxy=proxy, grant=health.grant))
+    return tuple(granted)
+
+
+def _worth_publishing(
+    table: Table, published: Table | None, plan: Plan, urgent: bool, age_s: float
+) -> Table | None:
+    """The table if it routes otherwise than the published one, by enough, and not too soon after it."""
+    if published is None:
+        return table
+    if table.hash == published.hash:
+        return None
+    if urgent or published.routes.keys() != table.routes.keys():
+        return table
+    small = largest_move_bp(published, table) < plan.policy.publish_min_change_bp
+    return table if age_s >= (SETTLES_S if small else plan.policy.publish_min_gap_s) else None

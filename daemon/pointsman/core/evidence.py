@@ -1,0 +1,170 @@
+"""What comes in: probe results, the proxies' reports, operators' words.
+
+A report is cumulative since its proxy's boot. Losing one loses nothing, and reading one twice counts nothing
+twice: the leader subtracts what it has already counted of the same (proxy, boot).
+"""
+
+import bisect
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from pointsman.core.errors import Outcome
+from pointsman.core.table import Version
+
+EVIDENCE_FORMAT: Final = 1
+
+# Upper edges in milliseconds of the one histogram layout, about ×1.25 apart, with exact edges at the thresholds
+# that rules and runbooks name (500, 1,000, 1,500, 3,000, 5,000, 20,000, 30,000). The last cell is everything above.
+LATENCY_EDGES_MS: Final = (
+    1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 125, 160, 200, 250, 315, 400, 500, 630, 800,
+    1_000, 1_250, 1_500, 2_000, 2_500, 3_000, 4_000, 5_000, 6_300, 8_000, 10_000, 12_500, 16_000, 20_000,
+    25_000, 30_000, 40_000, 60_000, 120_000, 300_000, 600_000,
+)  # fmt: skip
+
+
+def latency_cell(latency_ms: float) -> int:
+    """The histogram cell of a latency: the first whose upper edge is not below it."""
+    return bisect.bisect_left(LATENCY_EDGES_MS, latency_ms)
+
+
+class ProbeKind(StrEnum):
+    """`reach` is free and shows DNS, TLS, edge and credential; `generate` costs tokens and shows the model."""
+
+    REACH = "reach"
+    GENERATE = "generate"
+
+
+class ProbeResult(Struct, frozen=True, kw_only=True):
+    """One probe of one target from one vantage. A failed probe is a result, not an exception.
+
+    A reach probe concerns the provider: `target` is empty then.
+    """
+
+    provider: str
+    target: str
+    kind: ProbeKind
+    outcome: Outcome
+    at_s: float
+    vantage: str
+    latency_ms: float = 0.0
+    first_token_ms: float | None = None
+
+
+class RateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The tightest of a provider's rate-limit dimensions as last seen: fraction left (0–1), reset in seconds."""
+
+    remaining_ratio: float
+    reset_in_s: float = 0.0
+    dimension: str = ""
+
+
+class Lane(Struct, kw_only=True, omit_defaults=True):
+    """The latest run of failures in one lane of a target: its streams, or its whole answers ("unary").
+
+    Two lanes, because a target whose streams all break may answer unstreamed requests well, and the successes
+    of the one must not hide the failures of the other. `streak` counts the failures for the breaker since the
+    last success on this proxy, or since the target's `generation` grew; `since_s` is when the first of them was
+    known and `last_ok_s` when the last success was, by the store's clock (0: none yet), so that the leader can
+    order what several proxies saw. `detail` and `refuses` are those of the last failure.
+    """
+
+    streak: int = 0
+    since_s: float = 0.0
+    last_ok_s: float = 0.0
+    detail: str = ""
+    refuses: bool = False
+
+
+UNARY: Final = "unary"
+STREAM: Final = "stream"
+
+
+class TargetReport(Struct, kw_only=True, omit_defaults=True):
+    """What one proxy saw of one target since its boot. Counts and histograms only grow.
+
+    `counts` by fault class ("ok", "outage", …); `generation` of the target in the table that the lanes were
+    counted under; `throttled` is the detail of the last rate limit, `throttled_until_s` and `softened_until_s`
+    the provider's word as a time by the store's clock; histograms as {cell: count} over `LATENCY_EDGES_MS`;
+    `synthetic` counts are not in `counts`; `grant` is the last trial that was used and `grant_outcome` how it
+    ended (a fault class); `callers*` are 64-bit linear-counting maps of the present minute.
+    """
+
+    counts: dict[str, int] = {}
+    synthetic: dict[str, int] = {}
+    latency_ms: dict[int, int] = {}
+    first_token_ms: dict[int, int] = {}
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    generation: int = 0
+    lanes: dict[str, Lane] = {}
+    outstanding: int = 0
+    throttled: str = ""
+    throttled_until_s: float = 0.0
+    softened_until_s: float = 0.0
+    barred: str = ""
+    rate_limit: RateLimit | None = None
+    callers: int = 0
+    callers_failing: int = 0
+    ejected: bool = False
+    grant: int = 0
+    grant_outcome: str = ""
+
+
+class Report(Struct, kw_only=True, omit_defaults=True):
+    """A proxy's heartbeat, acknowledgement and outcomes in one blob, about once a second and soon after a failure.
+
+    `accepted` is validated, `serving` is routed by; `rejected` is the reason for refusing a newer one;
+    `missing` names targets that this proxy cannot serve (a secret that is not there) with the reason.
+    """
+
+    format: int = EVIDENCE_FORMAT
+    proxy: str
+    boot: str
+    seq: int
+    environment: str
+    fleet: str
+    table_formats: tuple[int, ...] = (1,)
+    accepted: Version | None = None
+    serving: Version | None = None
+    rejected: str = ""
+    missing: dict[str, str] = {}
+    pinned: str = ""
+    started_s: float = 0.0
+    address: str = ""
+    targets: dict[str, TargetReport] = {}
+
+
+class Verb(StrEnum):
+    """What an operator can ask for; the arguments are checked in core/words.py."""
+
+    APPLY_PLAN = "apply_plan"
+    SET_WEIGHTS = "set_weights"
+    FAILOVER = "failover"
+    FAILBACK = "failback"
+    ROLLBACK = "rollback"
+    PIN = "pin"
+    UNPIN = "unpin"
+    RESET = "reset"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+
+
+class Word(Struct, frozen=True, kw_only=True):
+    """An operator's word. `id` is its place in the stream of words; `args` are the verb's own."""
+
+    id: str
+    verb: Verb
+    author: str
+    reason: str
+    args: dict[str, Any] = {}
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """Everything new since the last decision. `reports` are the latest of each proxy, new or not."""
+
+    probes: tuple[ProbeResult, ...] = ()
+    reports: tuple[Report, ...] = ()
+    words: tuple[Word, ...] = ()

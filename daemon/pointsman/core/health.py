@@ -1,0 +1,282 @@
+"""Evidence → what was seen of each target since the last decision.
+
+Three things are sorted out here, before any rule looks at a target:
+
+- **Counting once.** Reports are cumulative; what has been counted of the same (proxy, boot) is subtracted.
+- **Order across proxies.** A run of failures on one proxy counts only if no proxy has had a success since it
+  began, lane by lane: successes elsewhere mean noise, or one proxy's own trouble, and the ratio judges those.
+- **Whose trouble.** A proxy that is refused by every provider while the leader's probes get answers from them
+  is the one in trouble. If all providers fall silent to the leader at once, its own way out is suspected, and
+  failed probes eject nobody until one provider has answered again.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pointsman.core.errors import Fault, Outcome
+from pointsman.core.evidence import Evidence, Lane, ProbeResult, Report, TargetReport
+from pointsman.core.model import Bucket, Path, Plan, Policy, State, Vantage
+
+BUCKET_S: Final = 10.0
+# A proxy's first report to a leader that has never heard of it counts only if the proxy is about this young;
+# otherwise its totals are history, and become the point from which differences are taken.
+YOUNG_S: Final = 30.0
+# A silent proxy's totals are remembered for this long, so that what it saw while the store was away counts.
+VANTAGE_KEPT_S: Final = 600.0
+# A ratio trips when chance alone would show it less than about once in a million looks (see `excess`).
+EXCESS_TO_TRIP: Final = 14.0
+BREAKER_FAULTS: Final = (Fault.OUTAGE, Fault.OVERLOAD)
+BAR_FAULTS: Final = (Fault.CREDENTIAL, Fault.QUOTA)
+
+
+class Seen(Struct, kw_only=True):
+    """What is new of one target. `streak` is None when no live evidence about it arrived."""
+
+    counts: dict[str, int] = {}
+    streak: int | None = None
+    streak_detail: str = ""
+    refuses: bool = False
+    last_ok_s: float = 0.0
+    probes: list[ProbeResult] = []
+    throttled_until_s: float = 0.0
+    throttled: str = ""
+    softened_until_s: float = 0.0
+    barred: str = ""
+    trials: list[tuple[int, str]] = []
+
+
+class Gathered(Struct, kw_only=True):
+    """All that is new, by target, and what to remember of proxies and of the ways to providers."""
+
+    seen: dict[str, Seen]
+    vantages: dict[str, Vantage]
+    paths: dict[str, Path]
+    egress_suspect: bool
+    live_success_s: float
+
+
+def gather(state: State, evidence: Evidence, plan: Plan, now_s: float) -> Gathered:
+    """Sort the evidence out by target (pure; `state` is only read)."""
+    seen: dict[str, Seen] = {}
+    paths = _paths(state.paths, evidence.probes)
+    for result in evidence.probes:
+        for target in _concerned(result, plan):
+            _entry(seen, target).probes.append(result)
+    live = [r for r in evidence.reports if (r.environment, r.fleet) == (plan.environment, plan.fleet)]
+    vantages, fresh = _vantages(state.vantages, live, seen, plan, paths, now_s)
+    if fresh:
+        alive = [r for r in live if now_s - vantages[r.proxy].seen_s <= plan.policy.proxy_lost_s]
+        _streaks([r for r in alive if not vantages[r.proxy].troubled], vantages, state, seen)
+    live_success_s = max((entry.last_ok_s for entry in seen.values()), default=0.0)
+    return Gathered(
+        seen=seen,
+        vantages=vantages,
+        paths=paths,
+        egress_suspect=_egress_suspect(paths, plan),
+        live_success_s=live_success_s,
+    )
+
+
+def _entry(seen: dict[str, Seen], target: str) -> Seen:
+    if target not in seen:
+        seen[target] = Seen(counts={}, probes=[], trials=[])
+    return seen[target]
+
+
+def _concerned(result: ProbeResult, plan: Plan) -> list[str]:
+    """A generate probe is about its target; a reach probe is about every target of its provider."""
+    if result.target:
+        return [result.target] if result.target in plan.targets else []
+    return [name for name, target in plan.targets.items() if target.provider == result.provider]
+
+
+def silent(outcome: Outcome) -> bool:
+    """Nothing came back, not even an error: the way there may be what is broken."""
+    return outcome.fault is Fault.OUTAGE and outcome.status == 0
+
+
+def _paths(known: Mapping[str, Path], probes: Iterable[ProbeResult]) -> dict[str, Path]:
+    paths = dict(known)
+    for result in probes:
+        path = paths.get(result.provider, Path())
+        if silent(result.outcome):
+            paths[result.provider] = replace(path, silent_s=result.at_s, detail=result.outcome.detail)
+        else:
+            paths[result.provider] = replace(path, answered_s=result.at_s, detail="")
+    return paths
+
+
+def _egress_suspect(paths: Mapping[str, Path], plan: Plan) -> bool:
+    """Every provider has fallen silent: it is likelier that the leader is cut off than that all are down."""
+    of_plan = [paths[name] for name in plan.providers if name in paths]
+    return len(of_plan) >= 2 and all(path.silent_s > path.answered_s for path in of_plan)
+
+
+def _vantages(
+    known: Mapping[str, Vantage],
+    reports: Iterable[Report],
+    seen: dict[str, Seen],
+    plan: Plan,
+    paths: Mapping[str, Path],
+    now_s: float,
+) -> tuple[dict[str, Vantage], bool]:
+    """What to remember of each proxy, and whether any report was new; what is new is added to `seen`."""
+    vantages = {name: kept for name, kept in known.items() if now_s - kept.seen_s <= VANTAGE_KEPT_S}
+    fresh = False
+    for report in reports:
+        before = known.get(report.proxy)
+        if before is not None and before.boot == report.boot and report.seq <= before.seq:
+            vantages[report.proxy] = before  # read again, or an older one out of a store that went back
+            continue
+        fresh = True
+        kept = vantages[report.proxy] = _remembered(report, before, now_s)
+        if _in_trouble(report, plan, paths, now_s):
+            vantages[report.proxy] = replace(kept, troubled=True, troubled_s=now_s)
+            continue
+        if before is not None and before.boot == report.boot:
+            counted: Mapping[str, Mapping[str, int]] | None = before.counts
+        else:
+            counted = {} if before is not None or now_s - report.started_s <= YOUNG_S else None
+        for target, new in report.targets.items():
+            _count(_entry(seen, target), new, None if counted is None else counted.get(target, {}))
+    return vantages, fresh
+
+
+def _remembered(report: Report, before: Vantage | None, now_s: float) -> Vantage:
+    return Vantage(
+        boot=report.boot,
+        seq=report.seq,
+        seen_s=now_s,
+        counts={target: entry.counts for target, entry in report.targets.items()},
+        accepted=report.accepted,
+        serving=report.serving,
+        rejected=report.rejected,
+        missing=report.missing,
+        formats=report.table_formats,
+        pinned=report.pinned,
+        troubled_s=before.troubled_s if before else 0.0,
+    )
+
+
+def _count(entry: Seen, new: TargetReport, counted: Mapping[str, int] | None) -> None:
+    known = new.counts if counted is None else counted
+    more = {fault: total - known.get(fault, 0) for fault, total in new.counts.items()}
+    for fault, count in more.items():
+        if count > 0:
+            entry.counts[fault] = entry.counts.get(fault, 0) + count
+    # A deadline stands in every report until it is over: taken in once, it must not undo an operator's reset.
+    if (counted is None or more.get(Fault.RATE_LIMIT)) and new.throttled_until_s > entry.throttled_until_s:
+        entry.throttled_until_s, entry.throttled = new.throttled_until_s, new.throttled
+    if counted is None or more.get(Fault.CAPACITY):
+        entry.softened_until_s = max(entry.softened_until_s, new.softened_until_s)
+    if new.barred:
+        entry.barred = new.barred
+    if new.grant_outcome:
+        entry.trials.append((new.grant, new.grant_outcome))
+
+
+def _in_trouble(report: Report, plan: Plan, paths: Mapping[str, Path], now_s: float) -> bool:
+    """Refused by every provider that it talks to (two at least), while one of those answers the leader."""
+    providers: set[str] = set()
+    for name, entry in report.targets.items():
+        if name not in plan.targets or not entry.lanes:
+            continue
+        if any(lane.streak == 0 or not lane.refuses for lane in entry.lanes.values()):
+            return False
+        providers.add(plan.targets[name].provider)
+    answers = [
+        paths[name].answered_s > paths[name].silent_s and now_s - paths[name].answered_s <= YOUNG_S
+        for name in providers
+        if name in paths
+    ]
+    return len(providers) >= 2 and any(answers)
+
+
+def _streaks(
+    reports: list[Report], vantages: Mapping[str, Vantage], state: State, seen: dict[str, Seen]
+) -> None:
+    """Set each target's run of live failures, over all proxies, to the longer one of its two lanes."""
+    lanes: dict[tuple[str, str], list[Lane]] = {}
+    for report in reports:
+        for target, entry in report.targets.items():
+            health = state.health.get(target)
+            if health is not None and entry.generation < health.generation:
+                continue  # counted before the target came back into service
+            for name, lane in entry.lanes.items():
+                if lane.streak and lane.since_s <= vantages[report.proxy].troubled_s:
+                    continue  # it began when the proxy itself was in trouble
+                lanes.setdefault((target, name), []).append(lane)
+    for (target, _), runs in lanes.items():
+        entry_seen = _entry(seen, target)
+        last_ok_s = max(lane.last_ok_s for lane in runs)
+        running = [lane for lane in runs if lane.streak and lane.since_s >= last_ok_s]
+        streak = sum(lane.streak for lane in running)
+        entry_seen.last_ok_s = max(entry_seen.last_ok_s, last_ok_s)
+        if entry_seen.streak is None or streak > entry_seen.streak:
+            entry_seen.streak = streak
+            longest = max(running, key=lambda lane: lane.streak, default=None)
+            entry_seen.streak_detail = longest.detail if longest else ""
+            entry_seen.refuses = longest.refuses if longest else False
+
+
+def add_counts(
+    window: tuple[Bucket, ...], counts: Mapping[str, int], now_s: float, window_s: float
+) -> tuple[Bucket, ...]:
+    """The rolling window with `counts` added to its newest bucket and buckets older than `window_s` gone."""
+    kept = tuple(bucket for bucket in window if bucket.start_s + BUCKET_S > now_s - window_s)
+    if not counts:
+        return kept
+    start_s = now_s - now_s % BUCKET_S
+    if kept and kept[-1].start_s == start_s:
+        merged = dict(kept[-1].counts)
+        for fault, count in counts.items():
+            merged[fault] = merged.get(fault, 0) + count
+        return (*kept[:-1], Bucket(start_s, merged))
+    return (*kept, Bucket(start_s, dict(counts)))
+
+
+def totals(window: Iterable[Bucket], since_s: float) -> dict[str, int]:
+    """Outcomes per class of the buckets that reach past `since_s`."""
+    summed: dict[str, int] = {}
+    for bucket in window:
+        if bucket.start_s + BUCKET_S > since_s:
+            for fault, count in bucket.counts.items():
+                summed[fault] = summed.get(fault, 0) + count
+    return summed
+
+
+def failures_and_answers(counts: Mapping[str, int]) -> tuple[int, int]:
+    """(failures that count for the breaker, those and the successes). Callers' faults are in neither."""
+    failed = sum(counts.get(fault, 0) for fault in BREAKER_FAULTS)
+    return failed, failed + counts.get(Fault.OK, 0)
+
+
+def excess(failed: int, answered: int, allowed_ratio: float) -> float:
+    """How hard it is to see `failed` of `answered` if the true ratio is no more than `allowed_ratio`.
+
+    answered × KL(failed/answered ‖ allowed): by Chernoff's bound chance alone shows such an excess with a
+    probability of at most e^−excess. 0 when the ratio is not above what is allowed. Small samples cannot reach
+    `EXCESS_TO_TRIP` unless nearly everything failed, and 2 % of noise never does at a limit of 5 %.
+    """
+    if answered == 0 or failed / answered <= allowed_ratio:
+        return 0.0
+    ratio = failed / answered
+    gain = ratio * math.log(ratio / allowed_ratio)
+    if ratio < 1:
+        gain += (1 - ratio) * math.log((1 - ratio) / (1 - allowed_ratio))
+    return answered * gain
+
+
+def ratio_trips(window: Iterable[Bucket], policy: Policy, now_s: float) -> str:
+    """Why the error ratio of the recent window trips the breaker, or ""."""
+    failed, answered = failures_and_answers(totals(window, now_s - policy.error_ratio_window_s))
+    if answered < policy.error_ratio_min_samples:
+        return ""
+    if excess(failed, answered, policy.error_ratio) < EXCESS_TO_TRIP:
+        return ""
+    share, limit = 100 * failed / answered, 100 * policy.error_ratio
+    return f"{failed} of {answered} requests failed ({share:.0f} %, limit {limit:g} %)"

@@ -1,0 +1,176 @@
+"""The provider APIs that pass through: their paths, their error shapes, their events. Pure.
+
+A path decides the API, and the API the protocol family; the query never matters (Claude Code sends
+`/v1/messages?beta=true`).
+"""
+
+import re
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from pointsman.core.model import Family
+
+
+class Api(StrEnum):
+    """What a request asks for; the value is the OpenTelemetry name of the operation where there is one."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    ACCOUNT = "account"  # files, batches, stored responses: they live at one account
+
+
+FAMILY_OF: Final = {
+    Api.CHAT: Family.OPENAI,
+    Api.RESPONSES: Family.OPENAI,
+    Api.EMBEDDINGS: Family.OPENAI,
+    Api.MESSAGES: Family.ANTHROPIC,
+    Api.COUNT_TOKENS: Family.ANTHROPIC,
+}
+_PATHS: Final = {
+    "/v1/chat/completions": Api.CHAT,
+    "/v1/responses": Api.RESPONSES,
+    "/v1/embeddings": Api.EMBEDDINGS,
+    "/v1/messages": Api.MESSAGES,
+    "/v1/messages/count_tokens": Api.COUNT_TOKENS,
+}
+_ACCOUNT_PATH: Final = re.compile(r"/v1/(files|batches|uploads|responses|messages/batches)(/.*)?")
+_STORED_RESPONSE: Final = re.compile(r"/v1/responses/([^/]+)")
+_SECRET_PARAMETER: Final = re.compile(r"(^|&)(key|api[-_]key|access_token)=[^&]*")
+
+
+def api_of(method: str, path: str) -> Api | None:
+    """The API that `method` on `path` belongs to, or None if nothing is served there."""
+    api = _PATHS.get(path)
+    if api is not None and method == "POST":
+        return api
+    return Api.ACCOUNT if _ACCOUNT_PATH.fullmatch(path) else None
+
+
+def stored_response_id(path: str) -> str:
+    """The response that `path` names (`/v1/responses/resp_1/cancel` → "resp_1"), or ""."""
+    found = _STORED_RESPONSE.match(path)
+    return found.group(1) if found else ""
+
+
+def looks_anthropic(path: str, has_version: bool) -> bool:
+    """Whose error shape a caller reads: Anthropic's clients send `anthropic-version` with every request."""
+    return has_version or path.startswith("/v1/messages")
+
+
+def join(base_url: str, family: str, path: str, query: str = "") -> str:
+    """The provider's URL for an inbound path that starts with /v1.
+
+    An OpenAI base URL names its version itself ("https://h/api/v1", ".../v1beta/openai"), an Anthropic one does
+    not, as the official clients have it; a base that ends in a version never gets a second one. Parameters that
+    carry a caller's key do not travel.
+    """
+    base = urlsplit(base_url)
+    prefix = base.path.rstrip("/")
+    versioned = re.search(r"/v\d\w*$", prefix) is not None
+    if path.startswith("/v1/") and (versioned or (family == Family.OPENAI and prefix)):
+        path = path.removeprefix("/v1")
+    query = _SECRET_PARAMETER.sub("", query).removeprefix("&")
+    return f"{base.scheme}://{base.netloc}{prefix}{path}" + (f"?{query}" if query else "")
+
+
+# --- errors in the caller's own shape
+
+_ANTHROPIC_KINDS: Final = {
+    400: "invalid_request_error",
+    404: "not_found_error",
+    413: "request_too_large",
+}
+_OPENAI_KINDS: Final = {
+    400: "invalid_request_error",
+    404: "invalid_request_error",
+    413: "invalid_request_error",
+}
+FALLBACK_EXHAUSTED: Final = "fallback_exhausted"
+
+
+def error_body(
+    family: Family, status: int, message: str, *, kind: str = "", code: str = "", request_id: str = ""
+) -> bytes:
+    """An error as `family`'s own clients read it; `kind` "" takes the family's usual type of `status`."""
+    if family is Family.ANTHROPIC:
+        kind = kind or _ANTHROPIC_KINDS.get(status, "api_error")
+        return msgspec.json.encode(
+            {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+        )
+    kind = kind or _OPENAI_KINDS.get(status, "server_error")
+    return msgspec.json.encode(
+        {"error": {"message": message, "type": kind, "param": None, "code": code or kind}}
+    )
+
+
+def stream_error(api: Api, message: str, *, events: int = 0, response_id: str = "") -> bytes:
+    """The events that end a broken stream, after a blank line that closes whatever was cut off.
+
+    Chat gets no [DONE], and no API gets its terminal event of success: a truncated answer must not look whole.
+    `events` is how many the caller has seen: the next number of a Responses stream's sequence.
+    """
+    if api is Api.MESSAGES:
+        return _event("error", {"type": "error", "error": {"type": "api_error", "message": message}})
+    if api is Api.RESPONSES:
+        inner = {"code": "server_error", "message": message}
+        response = {"id": response_id, "object": "response", "status": "failed", "error": inner, "output": []}
+        failed = {"type": "response.failed", "sequence_number": events, "response": response}
+        nested = {"type": "server_error", **inner}
+        error = {"type": "error", "sequence_number": events + 1, **inner, "param": None, "error": nested}
+        return _event("response.failed", failed) + _event("error", error)
+    error_data = {
+        "error": {"message": message, "type": "server_error", "param": None, "code": "stream_broken"}
+    }
+    return _event("", error_data)
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    head = f"event: {name}\n".encode() if name else b""
+    return b"\n\n" + head + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def ping(api: Api) -> bytes:
+    """A sign of life that every client of `api` skips."""
+    return b'event: ping\ndata: {"type": "ping"}\n\n' if api is Api.MESSAGES else b": ping\n\n"
+
+
+# --- the list of models: the routes
+
+
+class _AnthropicModel(Struct, tag_field="type", tag="model"):
+    id: str
+    display_name: str
+    created_at: str
+
+
+def _anthropic_model(route: str) -> _AnthropicModel:
+    return _AnthropicModel(route, route, "1970-01-01T00:00:00Z")
+
+
+def _openai_model(route: str) -> dict[str, Any]:
+    return {"id": route, "object": "model", "created": 0, "owned_by": "pointsman"}
+
+
+def models_body(family: Family, routes: list[str]) -> bytes:
+    """GET /v1/models: the routes of a family, as its clients read a list of models."""
+    if family is Family.ANTHROPIC:
+        ends = (
+            {"first_id": routes[0], "last_id": routes[-1]} if routes else {"first_id": None, "last_id": None}
+        )
+        models = [_anthropic_model(route) for route in routes]
+        return msgspec.json.encode({"data": models, "has_more": False, **ends})
+    return msgspec.json.encode({"object": "list", "data": [_openai_model(route) for route in routes]})
+
+
+def model_body(family: Family, route: str) -> bytes:
+    """GET /v1/models/{route}."""
+    return msgspec.json.encode(
+        _anthropic_model(route) if family is Family.ANTHROPIC else _openai_model(route)
+    )

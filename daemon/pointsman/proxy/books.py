@@ -1,0 +1,152 @@
+"""One attempt's account: opened when the request goes out, closed exactly once, whatever becomes of it."""
+
+import time
+from collections.abc import Callable
+
+from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
+
+from pointsman import telemetry as t
+from pointsman.core.errors import Outcome
+from pointsman.core.evidence import RateLimit
+from pointsman.proxy.clock import StoreClock
+from pointsman.proxy.job import Job
+from pointsman.proxy.local import LocalBreaker
+from pointsman.proxy.outcomes import TELLS_NOTHING, Ledger, Seen
+from pointsman.proxy.requests import Attempt
+from pointsman.proxy.sse import Tokens
+from pointsman.proxy.view import Endpoint, View
+
+
+class Grants:
+    """Trials: one request per grant, and a grant that told nothing (the caller hung up) may be used again."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, int] = {}
+
+    def offer(self, view: View, chain: tuple[str, ...]) -> str:
+        """A target of `chain` that a request may try by a grant, or ""."""
+        for target, grant in view.grants.items():
+            if grant > self._used.get(target, 0) and target in chain and target in view.endpoints:
+                return target
+        return ""
+
+    def take(self, target: str, grant: int) -> None:
+        """The grant is being used."""
+        self._used[target] = grant
+
+    def give_back(self, target: str, grant: int) -> None:
+        """It was not used up after all."""
+        if self._used.get(target) == grant:
+            self._used[target] = grant - 1
+
+
+class Account:
+    """One attempt. `tokens` may be filled in until it is closed."""
+
+    def __init__(
+        self, books: "Books", job: Job, endpoint: Endpoint, reason: str, grant: int, parent: Span
+    ) -> None:
+        self._books = books
+        self._job = job
+        self._grant = grant
+        self._began_s = time.monotonic()
+        self._first_s: float | None = None
+        self._closed = False
+        self.endpoint = endpoint
+        self.reason = reason
+        self.tokens = Tokens()
+        self.rate_limit: RateLimit | None = None
+        self._ticket = 0
+        if job.counts:
+            self._ticket = books.local.began(
+                endpoint.target, endpoint.generation, self._began_s, streamed=job.streamed
+            )
+        self._span = books.tracer.start_span(t.PROXY_ATTEMPT, context=set_span_in_context(parent))
+
+    def answered(self) -> None:
+        """The first thing that counts has come."""
+        self._first_s = time.monotonic()
+        if self._ticket:
+            self._books.local.answered(
+                self.endpoint.target, self._ticket, self._first_s, streamed=self._job.streamed
+            )
+
+    def close(self, outcome: Outcome) -> None:
+        """The attempt is over. Only the first call counts."""
+        if self._closed:
+            return
+        self._closed = True
+        now_s = time.monotonic()
+        latency_ms = (now_s - self._began_s) * 1000
+        first_ms = None if self._first_s is None else (self._first_s - self._began_s) * 1000
+        attempt = Attempt(
+            self.endpoint.target, self.reason, outcome.fault.value, outcome.detail, outcome.status, latency_ms
+        )
+        self._job.record.attempts.append(attempt)
+        if self._ticket:
+            self._books.local.ended(
+                self.endpoint.target, self._ticket, outcome, now_s, streamed=self._job.streamed
+            )
+            self._count(outcome, latency_ms, first_ms)
+        if self._grant and outcome.fault in TELLS_NOTHING:
+            self._books.grants.give_back(self.endpoint.target, self._grant)
+        self._end_span(outcome)
+
+    def _count(self, outcome: Outcome, latency_ms: float, first_ms: float | None) -> None:
+        prices = self.endpoint.prices
+        cost_usd = self.tokens.into * prices.input_usd_per_mtok + self.tokens.out * prices.output_usd_per_mtok
+        seen = Seen(
+            target=self.endpoint.target,
+            outcome=outcome,
+            streamed=self._job.streamed,
+            latency_ms=latency_ms,
+            first_token_ms=first_ms if self._job.streamed else None,
+            tokens_in=self.tokens.into,
+            tokens_out=self.tokens.out,
+            cost_usd=cost_usd / 1e6,
+            caller=self._job.caller,
+            rate_limit=self.rate_limit,
+            generation=self.endpoint.generation,
+            grant=self._grant,
+            synthetic=self._job.synthetic,
+        )
+        if self._books.ledger.record(seen, self._books.clock.now_s()):
+            self._books.wake()
+
+    def _end_span(self, outcome: Outcome) -> None:
+        span = self._span
+        if span.is_recording():
+            span.set_attribute(t.GEN_AI_PROVIDER_NAME, self.endpoint.provider)
+            span.set_attribute(t.GEN_AI_REQUEST_MODEL, self.endpoint.model)
+            span.set_attribute(t.GEN_AI_USAGE_INPUT_TOKENS, self.tokens.into)
+            span.set_attribute(t.GEN_AI_USAGE_OUTPUT_TOKENS, self.tokens.out)
+            span.set_attribute(t.TARGET, self.endpoint.target)
+            span.set_attribute(t.REASON, self.reason)
+            span.set_attribute(t.FAULT, outcome.fault.value)
+            if outcome.status:
+                span.set_attribute(t.HTTP_STATUS, outcome.status)
+            if not outcome.ok:
+                span.set_attribute(t.DETAIL, outcome.detail)
+                span.set_status(Status(StatusCode.ERROR, outcome.detail))
+        span.end()
+
+
+class Books:
+    """What all attempts are entered in. `wake` is called when the leader should hear of something at once."""
+
+    def __init__(
+        self, local: LocalBreaker, ledger: Ledger, clock: StoreClock, tracer: Tracer, wake: Callable[[], None]
+    ) -> None:
+        self.local = local
+        self.ledger = ledger
+        self.clock = clock
+        self.tracer = tracer
+        self.wake = wake
+        self.grants = Grants()
+
+    def open(self, job: Job, endpoint: Endpoint, reason: str, parent: Span) -> Account:
+        """An attempt begins."""
+        grant = job.view.grants.get(endpoint.target, 0) if reason == "trial" else 0
+        if grant:
+            self.grants.take(endpoint.target, grant)
+        return Account(self, job, endpoint, reason, grant, parent)

@@ -1,0 +1,215 @@
+"""The table's way into this proxy: a hint or a poll, a check, one assignment.
+
+A hint makes it fast, and the poll makes it certain. What is not valid or not newer is refused with its reason,
+and the table before it stays. The last good one is kept on disk, so that a proxy starts without the store.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from pointsman import logs
+from pointsman.core.table import Table, TableError, Version, check_newer, decode
+from pointsman.proxy.clock import SavedClock, StoreClock, remaining_after_restart
+from pointsman.proxy.view import Trust, View, compile_view
+from pointsman.store.client import Store
+from pointsman.store.errors import StoreError
+from pointsman.store.records import Published
+
+log = logs.get(__name__)
+
+SAVED_FORMAT: Final = 1
+
+
+class Saved(Struct):
+    """The file of the last good table. `deadlines` are by the store's clock."""
+
+    format: int
+    clock: SavedClock
+    deadlines: dict[str, float]
+    body: Raw
+
+
+class Feed:
+    """Holds the current `view`. `changed(wake)` is called when there is something to acknowledge.
+
+    `wake` tells whether the leader should hear of it at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        trust: Trust,
+        clock: StoreClock,
+        *,
+        proxy: str,
+        environment: str,
+        fleet: str,
+        path: Path,
+        poll_interval_s: float,
+        changed: Callable[[bool], None],
+    ) -> None:
+        self._store = store
+        self._trust = trust
+        self._clock = clock
+        self._proxy = proxy
+        self._environment = environment
+        self._fleet = fleet
+        self._path = path
+        self._poll_interval_s = poll_interval_s
+        self._changed = changed
+        self._refused: Version | None = None
+        self._heard_at_s: float | None = None
+        self._store_was_away = False
+        self.view: View | None = None
+        self.from_disk = False
+        self.rejected = ""
+
+    @property
+    def stale_s(self) -> float | None:
+        """Seconds since the store last confirmed the table; None if it never has."""
+        return None if self._heard_at_s is None else time.monotonic() - self._heard_at_s
+
+    async def run(self) -> None:
+        """Follow the store until cancelled. A store that is away changes nothing."""
+        hinted = anyio.Event()
+
+        async def listen() -> None:
+            async for _ in self._store.hints():
+                hinted.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            while True:
+                await self._look()
+                with anyio.move_on_after(self._poll_interval_s):
+                    await hinted.wait()
+                hinted = anyio.Event()
+
+    async def _look(self) -> None:
+        """One look at the store: fetch what is newer, renew the deadlines of what is not."""
+        try:
+            peek = await self._store.peek()
+            self._heard_at_s = time.monotonic()
+            if self._store_was_away:
+                self._store_was_away = False
+                log.info("the store is back")
+            if peek is None:
+                return
+            self._clock.heard(peek.now_s)
+            if self.view is not None and peek.version == self.view.table.version:
+                self._refused = None
+                self._renew(peek.deadlines)
+            elif peek.version != self._refused:
+                published = await self._store.table()
+                if published is not None:
+                    await self._take(published)
+        except StoreError as error:
+            if not self._store_was_away:
+                self._store_was_away = True
+                log.warning("the store is away; routing goes on by the last table", error=str(error))
+
+    def _renew(self, deadlines: dict[str, float]) -> None:
+        """The same table: deadlines may have been renewed, and a missing secret may have been put in place."""
+        view = self.view
+        if view is None:
+            return
+        self.rejected = ""
+        fresh = self._clock.on_monotonic(deadlines)
+        if view.missing:
+            renewed = compile_view(view.table, self._trust, proxy=self._proxy, deadlines=fresh)
+            if renewed.missing != view.missing:
+                self.view = renewed
+                self._changed(True)
+                return
+        if deadlines or view.deadlines:
+            self.view = replace(view, deadlines=fresh)
+
+    async def _take(self, published: Published) -> None:
+        """Validate, bind, swap, acknowledge, keep on disk; or refuse and say why."""
+        self._clock.heard(published.now_s)
+        try:
+            table = decode(published.body)
+            check_newer(
+                table,
+                self.view.table if self.view else None,
+                environment=self._environment,
+                fleet=self._fleet,
+            )
+        except TableError as error:
+            self._refused = published.table_version
+            self.rejected = f"{published.table_version}: {error}"
+            log.warning("a table is refused", version=str(published.table_version), reason=str(error))
+            self._changed(True)
+            return
+        self._swap(table, self._clock.on_monotonic(published.deadlines))
+        await self._save(published)
+
+    def _swap(self, table: Table, deadlines: dict[str, float]) -> None:
+        before = self.view
+        view = compile_view(table, self._trust, proxy=self._proxy, deadlines=deadlines)
+        self.view = view  # the one assignment: requests that have begun keep the view they hold
+        self.rejected, self._refused, self.from_disk = "", None, False
+        for target, why in view.missing.items():
+            if before is None or before.missing.get(target) != why:
+                log.warning("a target cannot be served by this proxy", target=target, reason=why)
+        log.info("serving a table", version=view.version)
+        self._changed(bool(view.missing) and (before is None or before.missing != view.missing))
+
+    # --- the disk
+
+    async def _save(self, published: Published) -> None:
+        saved = Saved(
+            format=SAVED_FORMAT,
+            clock=SavedClock(time.time(), self._clock.ahead_of_wall_s()),
+            deadlines=published.deadlines,
+            body=Raw(published.body),
+        )
+        try:
+            await anyio.to_thread.run_sync(_write, self._path, msgspec.json.encode(saved))
+        except OSError as error:
+            log.warning(
+                "the table could not be kept on disk", path=str(self._path), error=error.strerror or ""
+            )
+
+    def load(self) -> None:
+        """Start from the last good table on disk, if there is one. Overlays run out as they would have.
+
+        If the machine's clock is in doubt, those that drop are dropped at once.
+        """
+        try:
+            saved = msgspec.json.decode(self._path.read_bytes(), type=Saved)
+            if saved.format != SAVED_FORMAT:
+                return
+            table = decode(bytes(saved.body))
+            check_newer(table, None, environment=self._environment, fleet=self._fleet)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.MsgspecError, TableError) as error:
+            log.warning("the table on disk is not used", path=str(self._path), reason=str(error))
+            return
+        left_s = remaining_after_restart(saved.deadlines, saved.clock, time.time())
+        if left_s is None:
+            log.warning("the clock is in doubt: canaries and drills of the table on disk are dropped")
+        now_s = time.monotonic()
+        self._swap(table, {name: now_s + seconds for name, seconds in (left_s or {}).items()})
+        self.from_disk = True
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Replace `path` whole or not at all, readable by this user only."""
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

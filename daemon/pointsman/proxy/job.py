@@ -1,0 +1,90 @@
+"""One request on its way: what was asked, by whom, and under which table."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pointsman.core.model import Family
+from pointsman.proxy.api import Api
+from pointsman.proxy.body import Head, decompressed, read_head, with_model
+from pointsman.proxy.headers import Pairs
+from pointsman.proxy.pick import key_hash
+from pointsman.proxy.requests import Record
+from pointsman.proxy.view import View
+
+_CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
+# Claude Code and Codex name their sessions; any other client may.
+_SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
+
+
+@dataclass(slots=True)
+class Job:
+    """A request as forwarding needs it. `plain` is the body decoded, if it came compressed."""
+
+    id: str
+    api: Api
+    family: Family
+    method: str
+    path: str
+    query: str
+    headers: Pairs
+    low: Mapping[str, str]
+    body: bytes
+    view: View
+    route: str = ""
+    head: Head | None = None
+    plain: bytes | None = None
+    key: int | None = None
+    caller: int = 0
+    began_s: float = field(default_factory=time.monotonic)
+    record: Record = field(default_factory=lambda: Record(id="", at_s=0.0, route="", api=""))
+
+    @property
+    def streamed(self) -> bool:
+        """Does the caller ask for a stream."""
+        return self.head is not None and self.head.stream
+
+    @property
+    def synthetic(self) -> bool:
+        """Traffic made for a canary, counted apart."""
+        return self.low.get("x-pointsman-synthetic") == "1"
+
+    @property
+    def counts(self) -> bool:
+        """Only what a model answers is evidence: counting tokens and keeping files say nothing about it."""
+        return self.api not in {Api.COUNT_TOKENS, Api.ACCOUNT}
+
+    def read_head(self, limit: int) -> None:
+        """Find the model (and the like) in the body. Raises BodyError."""
+        encoding = self.low.get("content-encoding", "")
+        if encoding and encoding.lower() != "identity":
+            self.plain = decompressed(self.body, encoding, limit)
+        self.head = read_head(self.body if self.plain is None else self.plain)
+        self.route = self.head.model
+
+    def body_for(self, model: str) -> tuple[bytes, bool]:
+        """(the body with `model` in it, may its content-encoding stay)."""
+        if self.head is None or self.head.model == model:
+            return self.body, True
+        if self.plain is not None:
+            return with_model(self.plain, model), False
+        return with_model(self.body, model), True
+
+    def identify(self, sticky_by: Sequence[str], remote: str) -> None:
+        """Set the sticky key (the first of `sticky_by` that the request has) and the caller's identity."""
+        session = next((self.low[name] for name in _SESSIONS if self.low.get(name)), "")
+        credential = next((self.low[name] for name in _CREDENTIALS if self.low.get(name)), "")
+        user = self.head.user if self.head else ""
+        session = session or (self.head.session if self.head else "")
+        known = {"session": session, "user": user, "api_key": credential}
+        for what in sticky_by:
+            value = (
+                self.low.get(what.removeprefix("header:").lower(), "") if ":" in what else known.get(what, "")
+            )
+            if value:
+                self.key = key_hash(f"{what}={value}")
+                break
+        self.caller = key_hash(
+            f"{credential}\x00{user}\x00{session}" if credential or user or session else remote
+        )

@@ -1,0 +1,190 @@
+"""What this proxy saw of each target since it started: cumulative, so that no report is needed to read another.
+
+Counts only grow; runs of failures, rate limits and bars are present facts, and are forgotten when the table
+says that the target came back into service (`generation`). Times are by the store's clock.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pointsman.core.errors import Effect, Fault, Outcome
+from pointsman.core.evidence import STREAM, UNARY, Lane, RateLimit, TargetReport, latency_cell
+
+CALLER_MINUTE_S: Final = 60.0
+# Effects that the leader should hear of at once.
+WAKING: Final = frozenset({Effect.BREAKER, Effect.BAR, Effect.THROTTLE, Effect.SOFTEN})
+
+# A trial that ended like this may be made again: the target was not put to the test.
+TELLS_NOTHING: Final = frozenset({Fault.ABANDONED, Fault.CALLER, Fault.CONTENT_FILTER})
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
+
+    `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began.
+    """
+
+    target: str
+    outcome: Outcome
+    streamed: bool
+    latency_ms: float
+    first_token_ms: float | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    caller: int = 0
+    rate_limit: RateLimit | None = None
+    generation: int = 0
+    grant: int = 0
+    synthetic: bool = False
+
+
+class Callers:
+    """Distinct callers of the present minute as a 64-bit map (linear counting: maps of several proxies are or-ed).
+
+    The minute before is kept beside it, so that the map is not empty when a minute begins.
+    """
+
+    def __init__(self) -> None:
+        self._minute = -1
+        self._now = 0
+        self._before = 0
+
+    def add(self, caller: int, at_s: float) -> None:
+        """A caller was seen at `at_s` (seconds since 1970)."""
+        self._turn(at_s)
+        self._now |= 1 << (caller & 63)
+
+    def bits(self, at_s: float) -> int:
+        """The map at `at_s`."""
+        self._turn(at_s)
+        return self._now | self._before
+
+    def _turn(self, at_s: float) -> None:
+        minute = int(at_s // CALLER_MINUTE_S)
+        if minute != self._minute:
+            self._before = self._now if minute == self._minute + 1 else 0
+            self._now, self._minute = 0, minute
+
+
+class Tally:
+    """One target's account."""
+
+    def __init__(self, generation: int) -> None:
+        self.report = TargetReport(
+            counts={}, synthetic={}, latency_ms={}, first_token_ms={}, lanes={}, generation=generation
+        )
+        self.callers = Callers()
+        self.callers_failing = Callers()
+
+
+class Ledger:
+    """All targets' accounts. The defaults in seconds are for rate limits that name no time."""
+
+    def __init__(self, *, throttle_default_s: float, soften_s: float) -> None:
+        self._throttle_default_s = throttle_default_s
+        self._soften_s = soften_s
+        self._tallies: dict[str, Tally] = {}
+
+    def record(self, seen: Seen, now_s: float) -> bool:
+        """Count one attempt; True if the leader should hear of it at once."""
+        tally = self._tallies.get(seen.target)
+        if tally is None:
+            tally = self._tallies[seen.target] = Tally(seen.generation)
+        report = tally.report
+        if seen.generation > report.generation:
+            _forget(report, seen.generation)
+        ended_trial = bool(seen.grant) and seen.outcome.fault not in TELLS_NOTHING
+        if ended_trial:
+            report.grant, report.grant_outcome = seen.grant, seen.outcome.fault.value
+        fault = seen.outcome.fault.value
+        if seen.synthetic:
+            report.synthetic[fault] = report.synthetic.get(fault, 0) + 1
+            return ended_trial
+        report.counts[fault] = report.counts.get(fault, 0) + 1
+        _measure(report, seen)
+        failing = seen.outcome.effect in WAKING
+        tally.callers.add(seen.caller, now_s)
+        if failing:
+            tally.callers_failing.add(seen.caller, now_s)
+        if seen.generation == report.generation:
+            self._stand(report, seen, now_s)
+        return failing or ended_trial
+
+    def _stand(self, report: TargetReport, seen: Seen, now_s: float) -> None:
+        """What the outcome says about the target as it is now."""
+        outcome = seen.outcome
+        lane = report.lanes.setdefault(STREAM if seen.streamed else UNARY, Lane())
+        match outcome.effect:
+            case Effect.SUCCESS:
+                lane.streak, lane.since_s, lane.detail, lane.refuses = 0, 0.0, "", False
+                lane.last_ok_s = now_s
+                report.barred = ""
+            case Effect.BREAKER:
+                lane.since_s = lane.since_s if lane.streak else now_s
+                lane.streak += 1
+                lane.detail, lane.refuses = outcome.detail, outcome.refuses
+            case Effect.THROTTLE:
+                rest_s = outcome.retry_after_s or self._throttle_default_s
+                report.throttled = outcome.detail
+                report.throttled_until_s = max(report.throttled_until_s, now_s + rest_s)
+            case Effect.SOFTEN:
+                rest_s = outcome.retry_after_s or self._soften_s
+                report.softened_until_s = max(report.softened_until_s, now_s + rest_s)
+            case Effect.BAR:
+                report.barred = outcome.detail
+            case _:
+                pass
+
+    def generations(self, generations: Mapping[str, int]) -> None:
+        """A table came in: forget what was so before a target came back into service."""
+        for target, generation in generations.items():
+            tally = self._tallies.get(target)
+            if tally is not None and generation > tally.report.generation:
+                _forget(tally.report, generation)
+
+    def targets(self) -> list[str]:
+        """The targets with an account."""
+        return list(self._tallies)
+
+    def reports(self, now_s: float) -> dict[str, TargetReport]:
+        """A copy of every account, as it stands."""
+        return {target: _copied(tally, now_s) for target, tally in self._tallies.items()}
+
+
+def _measure(report: TargetReport, seen: Seen) -> None:
+    """Latencies are those of answers, not of failures; tokens are paid for in either case."""
+    if seen.outcome.ok:
+        cell = latency_cell(seen.latency_ms)
+        report.latency_ms[cell] = report.latency_ms.get(cell, 0) + 1
+        if seen.first_token_ms is not None:
+            cell = latency_cell(seen.first_token_ms)
+            report.first_token_ms[cell] = report.first_token_ms.get(cell, 0) + 1
+    report.tokens_in += seen.tokens_in
+    report.tokens_out += seen.tokens_out
+    report.cost_usd += seen.cost_usd
+    if seen.rate_limit is not None:
+        report.rate_limit = seen.rate_limit
+
+
+def _forget(report: TargetReport, generation: int) -> None:
+    report.generation = generation
+    report.lanes = {}
+    report.throttled, report.throttled_until_s, report.softened_until_s, report.barred = "", 0.0, 0.0, ""
+
+
+def _copied(tally: Tally, now_s: float) -> TargetReport:
+    report = tally.report
+    return replace(
+        report,
+        counts=dict(report.counts),
+        synthetic=dict(report.synthetic),
+        latency_ms=dict(report.latency_ms),
+        first_token_ms=dict(report.first_token_ms),
+        lanes={name: replace(lane) for name, lane in report.lanes.items()},
+        callers=tally.callers.bits(now_s),
+        callers_failing=tally.callers_failing.bits(now_s),
+    )

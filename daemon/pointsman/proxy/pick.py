@@ -1,0 +1,179 @@
+"""Which target a request goes to, and in which order it falls over. Pure.
+
+- A caller with a sticky key keeps its side: weighted rendezvous hashing. Each target draws a number from the
+  caller's key, and its weight scales it; the best draw wins. A target whose weight grows while no other's does
+  can only gain callers, never lose one.
+- Without a key the pick is random by the shares.
+- After the first, the chain's order; those that this proxy has ejected by itself come last, and a target that
+  the proxy cannot serve at all (no credential) not at all.
+"""
+
+import hashlib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from pointsman.core.table import RouteEntry, percent
+
+_MASK: Final = (1 << 64) - 1
+
+
+class Order(Struct, frozen=True):
+    """The targets to try, first to last, and why the first is first."""
+
+    targets: tuple[str, ...]
+    reason: str
+
+
+class Situation(Struct, frozen=True, kw_only=True):
+    """What this proxy knows that the table does not.
+
+    `out`: ejected locally, tried last; `unusable`: never tried; `trial`: a half-open target that this request is
+    to try first, or ""; `pinned_bp`: an operator's shares for this proxy alone, with `forced` also for targets
+    that are out.
+    """
+
+    out: Collection[str] = ()
+    unusable: Collection[str] = ()
+    trial: str = ""
+    pinned_bp: Mapping[str, int] | None = None
+    forced: bool = False
+
+
+def key_hash(text: str) -> int:
+    """64 bits of a sticky key or a caller's identity; the text itself is kept nowhere."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _draw(key: int, salt: int) -> float:
+    """A number in (0, 1) that (key, salt) always gives: the finaliser of SplitMix64 (public domain, S. Vigna)."""
+    mixed = (key ^ salt) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+    mixed ^= mixed >> 31
+    return ((mixed >> 11) + 0.5) / (1 << 53)
+
+
+def rendezvous(key: int, route: str, shares_bp: Mapping[str, int]) -> str:
+    """The target that keeps the caller `key` on `route`; "" if no share is above zero."""
+    best, best_score = "", math.inf
+    for target, share in shares_bp.items():
+        if share <= 0:
+            continue
+        score = -math.log(_draw(key, _salt(route, target))) / share
+        if score < best_score or (score == best_score and target < best):
+            best, best_score = target, score
+    return best
+
+
+_salts: dict[tuple[str, str], int] = {}
+
+
+def _salt(route: str, target: str) -> int:
+    """The route is part of the salt, so that one caller is not first in line for every canary at once."""
+    salt = _salts.get((route, target))
+    if salt is None:
+        if len(_salts) > 100_000:
+            _salts.clear()
+        salt = _salts[route, target] = key_hash(f"{route}\0{target}")
+    return salt
+
+
+def by_chance(u: float, shares_bp: Mapping[str, int]) -> str:
+    """The target that the number `u` in [0, 1) falls on; "" if no share is above zero."""
+    left = u * sum(share for share in shares_bp.values() if share > 0)
+    last = ""
+    for target, share in shares_bp.items():
+        if share > 0:
+            last = target
+            left -= share
+            if left < 0:
+                break
+    return last
+
+
+def shares_now(route: RouteEntry, run_out: Collection[str]) -> Mapping[str, int]:
+    """The shares that apply when the overlays in `run_out` are over.
+
+    The stages stand in the order in which overlays would give way to each other: those that have run out, from
+    the first on, are taken one after the other; one that still holds ends the walk.
+    """
+    shares: Mapping[str, int] = route.shares_bp
+    for stage in route.later:
+        if stage.overlay not in run_out:
+            break
+        shares = stage.shares_bp
+    return shares
+
+
+def order(
+    name: str,
+    route: RouteEntry,
+    shares_bp: Mapping[str, int],
+    situation: Situation,
+    *,
+    key: int | None,
+    u: float,
+) -> Order:
+    """The order of attempts of one request on the route `name`; empty targets if none can be tried."""
+    tail = _tail(route, situation)
+    first, reason = _first(name, route, shares_bp, situation, key, u)
+    if not first:
+        first = tail[0] if tail else ""
+        reason = "last resort"
+    targets = (first, *(target for target in tail if target != first)) if first else ()
+    return Order(targets[: route.max_attempts or None], reason)
+
+
+def _first(
+    name: str,
+    route: RouteEntry,
+    shares_bp: Mapping[str, int],
+    situation: Situation,
+    key: int | None,
+    u: float,
+) -> tuple[str, str]:
+    if situation.trial:
+        return situation.trial, "trial"
+    if situation.pinned_bp is not None:
+        resting = () if situation.forced else {*situation.out, *resting_targets(route)}
+        pinned = _left(situation.pinned_bp, {*resting, *situation.unusable})
+        target = _pick(name, pinned, key, u)
+        if target:
+            return target, "pinned"
+    healthy = _left(shares_bp, {*situation.out, *situation.unusable})
+    target = _pick(name, healthy, key, u)
+    if not target:
+        return "", ""
+    if not route.last_resort:
+        return target, "last resort"
+    return target, "sticky" if key is not None else f"share {percent(shares_bp[target])}"
+
+
+def _pick(name: str, shares_bp: Mapping[str, int], key: int | None, u: float) -> str:
+    return by_chance(u, shares_bp) if key is None else rendezvous(key, name, shares_bp)
+
+
+def _left(shares_bp: Mapping[str, int], without: Collection[str]) -> dict[str, int]:
+    return {target: share for target, share in shares_bp.items() if share > 0 and target not in without}
+
+
+def resting_targets(route: RouteEntry) -> Sequence[str]:
+    """The part of the chain that is cooling down: tried only when everything before it failed."""
+    return route.chain[route.last_resort :]
+
+
+def _tail(route: RouteEntry, situation: Situation) -> tuple[str, ...]:
+    usable = [target for target in route.chain if target not in situation.unusable]
+    steady = [target for target in usable if target not in situation.out]
+    return (*steady, *(target for target in usable if target in situation.out))
+
+
+def same_model(order_: Order, models: Mapping[str, str]) -> Order:
+    """Only the targets that serve the first one's model: embeddings of two models do not mix."""
+    if not order_.targets:
+        return order_
+    model = models.get(order_.targets[0])
+    return Order(tuple(target for target in order_.targets if models.get(target) == model), order_.reason)

@@ -1,0 +1,198 @@
+"""A proxy: its parts, put together, and the order in which they start and stop."""
+
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import anyio
+from aiohttp import web
+from anyio.abc import TaskStatus
+from opentelemetry.trace import Tracer
+
+from pointsman import logs
+from pointsman.config.addresses import parse_listen
+from pointsman.config.models import Settings
+from pointsman.proxy.books import Books
+from pointsman.proxy.clock import StoreClock
+from pointsman.proxy.exchange import Exchange
+from pointsman.proxy.feed import Feed
+from pointsman.proxy.forward import Forwarder
+from pointsman.proxy.local import LocalBreaker
+from pointsman.proxy.local_admin import LocalAdmin
+from pointsman.proxy.outcomes import Ledger
+from pointsman.proxy.pins import Pins
+from pointsman.proxy.relay import Relay
+from pointsman.proxy.reporter import Reporter
+from pointsman.proxy.requests import Ring
+from pointsman.proxy.server import Front
+from pointsman.proxy.upstream import KEEP_ALIVE_S, Upstream
+from pointsman.proxy.view import Trust
+from pointsman.store.client import Store
+
+log = logs.get(__name__)
+
+# After the drain, whoever is still being answered is cut off; this long the connections have to close.
+_CLOSE_S: Final = 0.5
+_SOCKET_PATH_MAX: Final = 107
+_FIELD_BYTES_MAX: Final = 1 << 16
+
+
+class Proxy:
+    """One proxy process. `run` serves until it is cancelled or `stop` is called, and then drains."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        name: str,
+        boot: str,
+        store: Store,
+        state_dir: Path,
+        tracer: Tracer,
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._tracer = tracer
+        self._stopping = anyio.Event()
+        self._socket_path = state_dir / f"proxy-{name}.sock"
+        own = settings.proxy
+        clock = StoreClock()
+        policy = settings.policy
+        self._ring = Ring()
+        self._pins = Pins()
+        self._books = Books(
+            LocalBreaker(own.local_failures, own.local_cooldown_s),
+            Ledger(throttle_default_s=policy.throttle_default_s, soften_s=policy.soften_s),
+            clock,
+            tracer,
+            wake=lambda: self._nudge(wake=True),
+        )
+        self._feed = Feed(
+            store,
+            Trust.of(settings),
+            clock,
+            proxy=name,
+            environment=settings.environment,
+            fleet=settings.fleet,
+            path=state_dir / f"table-{name}.json",
+            poll_interval_s=own.poll_interval_s,
+            changed=lambda wake: self._nudge(wake=wake),
+        )
+        self._reporter = Reporter(
+            store,
+            self._feed,
+            self._books,
+            self._pins,
+            proxy=name,
+            boot=boot,
+            environment=settings.environment,
+            fleet=settings.fleet,
+            interval_s=own.report_interval_s,
+        )
+        self._boot = boot
+
+    def _nudge(self, *, wake: bool) -> None:
+        self._reporter.nudge(wake=wake)
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return."""
+        self._stopping.set()
+
+    @property
+    def ready(self) -> bool:
+        """Does it have a table to route by."""
+        return self._feed.view is not None
+
+    async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve. `task_status.started` gets "host:port" once callers can connect. Raises OSError if none can."""
+        own = self._settings.proxy
+        self._feed.load()
+        async with AsyncExitStack() as stack:
+            upstream = await stack.enter_async_context(Upstream(own.timeouts))
+            relay = Relay(ping_after_s=own.ping_after_s, idle_s=own.timeouts.idle_s)
+            forwarder = Forwarder(Exchange(upstream, own.timeouts), relay, self._books, self._pins)
+            front = Front(
+                forwarder,
+                lambda: self._feed.view,
+                self._ring,
+                self._tracer,
+                body_bytes_max=own.max_body_mb << 20,
+            )
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._feed.run)
+                tasks.start_soon(self._reporter.run)
+                try:
+                    await self._serve(front, task_status)
+                finally:
+                    tasks.cancel_scope.cancel()
+
+    async def _serve(self, front: Front, task_status: TaskStatus[str]) -> None:
+        listen = parse_listen(self._settings.proxy.listen)
+        server = web.Server(
+            front.handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            max_line_size=_FIELD_BYTES_MAX,
+            max_field_size=_FIELD_BYTES_MAX,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_S)
+        await runner.setup()
+        admin = await self._admin(front)
+        try:
+            site = web.TCPSite(runner, listen.host, listen.port, backlog=1024)
+            await site.start()
+            address = _address(runner)
+            self._reporter.started(address)
+            log.info("the proxy listens", proxy=self._name, address=address)
+            task_status.started(address)
+            await self._stopping.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._drain(runner, server, front)
+                await self._reporter.flush()
+                if admin is not None:
+                    await admin.cleanup()
+                self._socket_path.unlink(missing_ok=True)
+
+    async def _drain(self, runner: web.ServerRunner, server: web.Server, front: Front) -> None:
+        """Accept nobody new, let those who are being answered finish, and cut off the rest."""
+        for site in list(runner.sites):
+            await site.stop()
+        server.pre_shutdown()  # idle connections close now, busy ones after their answer
+        with anyio.move_on_after(self._settings.proxy.drain_s):
+            await front.idle()
+        if front.in_flight:
+            log.warning("requests are cut off at the end of the drain", requests=front.in_flight)
+        await runner.cleanup()
+
+    async def _admin(self, front: Front) -> web.ServerRunner | None:
+        path = self._socket_path
+        if len(str(path)) > _SOCKET_PATH_MAX:
+            log.warning("no local admin socket: its path is too long", path=str(path))
+            return None
+        admin = LocalAdmin(
+            self._feed,
+            self._books,
+            self._pins,
+            self._ring,
+            proxy=self._name,
+            boot=self._boot,
+            in_flight=lambda: front.in_flight,
+            changed=lambda wake: self._nudge(wake=wake),
+        )
+        runner = web.ServerRunner(web.Server(admin.handle, access_log=None), shutdown_timeout=_CLOSE_S)
+        await runner.setup()
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(str(path))
+            path.chmod(0o600)  # before it listens: nobody can have connected
+            await web.SockSite(runner, unix.dup()).start()
+        return runner
+
+
+def _address(runner: web.ServerRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

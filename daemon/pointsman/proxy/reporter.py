@@ -1,0 +1,108 @@
+"""The proxy's heartbeat: what it serves by and what it saw, about once a second, and soon after a failure."""
+
+import asyncio
+import time
+from typing import Final
+
+import anyio
+
+from pointsman import logs
+from pointsman.core.evidence import Report, TargetReport
+from pointsman.core.table import TABLE_FORMATS
+from pointsman.proxy.books import Books
+from pointsman.proxy.feed import Feed
+from pointsman.proxy.pins import Pins
+from pointsman.store.client import Store
+from pointsman.store.errors import StoreError
+
+log = logs.get(__name__)
+
+# A failure seldom comes alone: this long the next ones may join the report of the first.
+GATHER_S: Final = 0.05
+
+
+class Reporter:
+    """Writes reports. They are cumulative: one that is lost is made good by the next."""
+
+    def __init__(
+        self,
+        store: Store,
+        feed: Feed,
+        books: Books,
+        pins: Pins,
+        *,
+        proxy: str,
+        boot: str,
+        environment: str,
+        fleet: str,
+        interval_s: float,
+    ) -> None:
+        self._store = store
+        self._feed = feed
+        self._books = books
+        self._pins = pins
+        self._interval_s = interval_s
+        self._due = asyncio.Event()
+        self._wake = False
+        self._failing = False
+        self._head = Report(
+            proxy=proxy,
+            boot=boot,
+            seq=0,
+            environment=environment,
+            fleet=fleet,
+            table_formats=TABLE_FORMATS,
+        )
+
+    def started(self, address: str) -> None:
+        """The proxy listens at `address`."""
+        self._head.address = address
+
+    def nudge(self, wake: bool) -> None:
+        """There is something to tell; `wake`: to tell the leader at once."""
+        self._wake = self._wake or wake
+        self._due.set()
+
+    async def run(self) -> None:
+        """Report until cancelled. A store that is away is reported to later."""
+        while True:
+            with anyio.move_on_after(self._interval_s):
+                await self._due.wait()
+            if self._wake:
+                await anyio.sleep(GATHER_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write one report now."""
+        wake, self._wake = self._wake, False
+        self._due.clear()
+        try:
+            await self._store.put_report(self._build(), wake=wake)
+            self._failing = False
+        except StoreError as error:
+            if not self._failing:
+                self._failing = True
+                log.warning(
+                    "the report could not be written; the next one will hold it too", error=str(error)
+                )
+
+    def _build(self) -> Report:
+        feed, books = self._feed, self._books
+        clock_s, now_s = books.clock.now_s(), time.monotonic()
+        head = self._head
+        head.seq += 1
+        head.started_s = head.started_s or clock_s
+        view = feed.view
+        head.accepted = head.serving = view.table.version if view else None
+        head.missing = view.missing if view else {}
+        head.rejected = feed.rejected
+        head.pinned = ", ".join(self._pins.routes(now_s))
+        if view is not None:
+            books.ledger.generations({name: entry.generation for name, entry in view.table.targets.items()})
+        head.targets = books.ledger.reports(clock_s)
+        for name, endpoint in view.endpoints.items() if view else ():
+            overdue, ejected = books.local.overdue(name, now_s), books.local.ejected(name, now_s)
+            if overdue or ejected:
+                entry = head.targets.setdefault(name, TargetReport(generation=endpoint.generation))
+                entry.outstanding, entry.ejected = overdue, ejected
+        return head

@@ -1,0 +1,160 @@
+"""A table made ready for routing: validated, with this proxy's own credentials bound to its targets. Immutable.
+
+The table comes from the store, and the store is not trusted with keys: a credential goes only to the hosts that
+this proxy's own configuration names for its provider, and never in the clear where the configuration says https.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from pointsman.config import addresses
+from pointsman.config.models import PriceSettings, Settings
+from pointsman.config.plan import Binding, credential_bindings, full_chain
+from pointsman.config.secrets import SecretError, resolve
+from pointsman.core.table import Table, TargetEntry
+from pointsman.logs import register_secret
+from pointsman.proxy.headers import never_from_table
+
+Credentials = tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What this proxy's own configuration says: where credentials may go, and what only it knows of targets."""
+
+    bindings: Mapping[str, Binding]
+    origins: Mapping[str, str]
+    tls: Mapping[str, ssl.SSLContext]
+    prices: Mapping[str, PriceSettings]
+    home: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Trust":
+        """From the settings. Raises OSError when a CA file cannot be read (ssl.SSLError: is no certificate)."""
+        return cls(
+            bindings=credential_bindings(settings),
+            origins={name: addresses.origin(p.base_url) for name, p in settings.providers.items()},
+            tls={
+                name: ssl.create_default_context(cafile=p.ca_file)
+                for name, p in settings.providers.items()
+                if p.ca_file is not None
+            },
+            prices={name: target.prices for name, target in settings.targets.items()},
+            home={name: full_chain(route)[0] for name, route in settings.routes.items()},
+        )
+
+    def refusal(self, entry: TargetEntry) -> str:
+        """Why nothing may be sent to `entry`, or ""."""
+        if entry.provider not in self.origins:
+            return f"provider {entry.provider} is not in this proxy's configuration"
+        try:
+            origin = addresses.origin(entry.base_url)
+        except ValueError as error:
+            return f"the table's base URL of {entry.provider} is refused: {error}"
+        binding = self.bindings.get(entry.provider)
+        allowed = binding.origins if binding else {self.origins[entry.provider]}
+        if origin not in allowed:
+            known = ", ".join(sorted(allowed))
+            return f"{origin} is not where the configuration allows {entry.provider} to be: {known}"
+        return ""
+
+    def credentials(self, provider: str) -> Credentials:
+        """One set of headers for each credential that is there. Raises SecretError if there should be one."""
+        binding = self.bindings.get(provider)
+        if binding is None:
+            return ({},)
+        found: list[dict[str, str]] = []
+        missing: SecretError | None = None
+        for ref in binding.refs:
+            try:
+                text = resolve(ref).reveal()
+            except SecretError as error:
+                missing = missing or error
+                continue
+            register_secret(text)
+            found.append({binding.header: binding.value(text)})
+        if missing is not None and not found:
+            raise missing
+        return tuple(found)
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """A target that requests can be sent to. `credentials`: one set of headers each, the preferred first."""
+
+    target: str
+    provider: str
+    model: str
+    family: str
+    base_url: str
+    generation: int
+    constant: dict[str, str]
+    credentials: Credentials
+    tls: ssl.SSLContext | None
+    prices: PriceSettings
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """What requests are routed by. A request keeps the View that it began with.
+
+    `missing`: targets that this proxy cannot serve, with the reason; `grants`: the trials granted to this proxy;
+    `deadlines`: overlay → monotonic seconds; `home`: route → the first target of its configured order, where
+    requests that cannot move go.
+    """
+
+    table: Table
+    version: str
+    endpoints: dict[str, Endpoint]
+    missing: dict[str, str]
+    grants: dict[str, int]
+    deadlines: Mapping[str, float]
+    home: Mapping[str, str]
+
+    def run_out(self, route: str, now_s: float) -> tuple[str, ...]:
+        """The overlays of `route` whose time is over at `now_s` (monotonic). One without a deadline is over."""
+        later = self.table.routes[route].later
+        return tuple(stage.overlay for stage in later if self.deadlines.get(stage.overlay, now_s) <= now_s)
+
+
+def compile_view(table: Table, trust: Trust, *, proxy: str, deadlines: Mapping[str, float]) -> View:
+    """Bind credentials to every target. A target that cannot be served is `missing`; the others are served."""
+    endpoints: dict[str, Endpoint] = {}
+    missing: dict[str, str] = {}
+    known: dict[str, Credentials] = {}
+    for name, entry in table.targets.items():
+        why = trust.refusal(entry)
+        if not why and entry.provider not in known:
+            try:
+                known[entry.provider] = trust.credentials(entry.provider)
+            except SecretError as error:
+                why = str(error)
+        if why:
+            missing[name] = why
+        else:
+            endpoints[name] = _endpoint(name, entry, trust, known[entry.provider])
+    return View(
+        table=table,
+        version=str(table.version),
+        endpoints=endpoints,
+        missing=missing,
+        grants={trial.target: trial.grant for trial in table.trials if trial.proxy == proxy},
+        deadlines=dict(deadlines),
+        home=trust.home,
+    )
+
+
+def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credentials) -> Endpoint:
+    return Endpoint(
+        target=name,
+        provider=entry.provider,
+        model=entry.model,
+        family=entry.family,
+        base_url=entry.base_url,
+        generation=entry.generation,
+        constant={key: value for key, value in entry.headers.items() if not never_from_table(key)},
+        credentials=credentials,
+        tls=trust.tls.get(entry.provider),
+        prices=trust.prices.get(name) or PriceSettings(),
+    )

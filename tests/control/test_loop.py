@@ -1,0 +1,249 @@
+"""The loop against a real store: what is saved, published, renewed, thrown away."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from control_daemons import SLOW, report_of, settings_of, shares_in, table_in
+from pointsman.core.evidence import Verb
+from pointsman.core.table import Version
+from pointsman.store.client import Store
+from support import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_fresh_store_gets_the_files_weights_at_once(
+    store: Store, daemons: Callable[..., Any]
+) -> None:
+    """With nothing published, baselines go out before any probe has answered."""
+    async with daemons():
+        shares = await eventually(lambda: shares_in(store))
+
+    assert shares == {"bedrock": 5000, "google": 3000, "meta": 2000}
+
+
+async def test_failed_probes_move_the_traffic(store: Store, daemons: Callable[..., Any]) -> None:
+    """Probe results from the inbox trip the target, and the table without it is published."""
+    async with daemons() as daemon:
+        await eventually(lambda: shares_in(store))
+        daemon.kill_target("bedrock")
+
+        async def moved() -> bool:
+            return "bedrock" not in await shares_in(store)
+
+        assert await eventually(moved)
+
+
+async def test_a_failing_probe_wakes_the_loop(store: Store, daemons: Callable[..., Any]) -> None:
+    """With an hour between ticks, a failure is acted on within the debounce."""
+    async with daemons(settings=settings_of(control=SLOW)) as daemon:
+        await eventually(lambda: shares_in(store))
+        ticks = daemon.ticks
+        daemon.kill_target("bedrock")
+        await eventually(lambda: daemon.ticks > ticks)
+
+
+async def test_a_word_wakes_the_loop_and_is_answered(store: Store, daemons: Callable[..., Any]) -> None:
+    """With an hour between ticks, an operator's word is obeyed and answered at once."""
+    async with daemons(settings=settings_of(control=SLOW)):
+        await eventually(lambda: shares_in(store))
+        shares = {"bedrock": 10_000}
+        word = await store.say(Verb.SET_WEIGHTS, "ann@host", "test", {"route": "chat", "shares_bp": shares})
+        answer = await store.answer(word, 5.0)
+
+        assert answer is not None
+        assert answer.ok
+        assert await shares_in(store) == shares
+
+
+async def test_a_word_acts_exactly_once(store: Store, daemons: Callable[..., Any]) -> None:
+    """A daemon that takes over does not obey again what was obeyed: the cursor is part of the state."""
+    async with daemons("a"):
+        await eventually(lambda: shares_in(store))
+        args = {"route": "chat", "shares_bp": {"meta": 10_000}}
+        word = await store.say(Verb.SET_WEIGHTS, "ann@host", "test", args)
+        await store.answer(word, 5.0)
+    async with daemons("b") as second:
+        await eventually(lambda: second.leads and second.control.loop.state)
+        ticks = second.ticks
+        await eventually(lambda: second.ticks > ticks + 2)
+    state = await store.load_state()
+
+    assert state is not None
+    assert state.baselines["chat"].revision == 2
+    told = [note for _, note in await store.events() if note.kind == "word.set_weights"]
+    assert len(told) == 1
+
+
+async def test_two_words_that_say_the_same_are_both_answered(
+    store: Store, daemons: Callable[..., Any]
+) -> None:
+    """An impatient operator who asks twice gets two answers and one table."""
+    async with daemons():
+        await eventually(lambda: shares_in(store))
+        before = await table_in(store)
+        args = {"route": "chat", "from": "bedrock", "to": "meta", "for_s": None, "emergency": False}
+        words = [await store.say(Verb.FAILOVER, "ann@host", "test", args) for _ in range(2)]
+        answers = [await store.answer(word, 5.0) for word in words]
+        after = await table_in(store)
+
+    assert before is not None
+    assert after is not None
+    assert answers[0] is not None
+    assert answers[0].ok
+    assert answers[1] is not None
+    assert not answers[1].ok, "bedrock has no share any more"
+    assert after.version.revision == before.version.revision + 1
+
+
+async def test_a_crash_between_save_and_publish_heals(store: Store, daemons: Callable[..., Any]) -> None:
+    """State that says one thing and a table that says another are made one by the next leader."""
+    async with daemons("a") as first:
+        await eventually(lambda: shares_in(store))
+        first.probe_all()
+        await eventually(lambda: store_has_health(store))
+    stored = await store.load_state()
+    lease = await store.acquire("crasher", 5.0, 0)
+    assert stored is not None
+    assert lease is not None
+    baseline = msgspec.structs.replace(stored.baselines["chat"], shares_bp={"meta": 10_000})
+    changed = msgspec.structs.replace(stored, baselines={"chat": baseline})
+    await store.save(lease, stored, decision_of(changed))
+    await store.release(lease)
+    async with daemons("b") as second:
+
+        async def healed() -> bool:
+            second.probe_all()
+            return await shares_in(store) == {"meta": 10_000}
+
+        assert await eventually(healed)
+
+
+async def test_a_decision_on_a_state_that_moved_is_made_again(
+    store: Store, daemons: Callable[..., Any]
+) -> None:
+    """Somebody else's save under the same lease is not overwritten, and the probes still count."""
+    async with daemons() as daemon:
+        await eventually(lambda: shares_in(store))
+        lease = daemon.control.leadership.lease
+        stored = await store.load_state()
+        assert stored is not None
+        drains = {"meta": msgspec.convert({"owner": "x", "reason": "y", "at_s": 1.0}, drain_type())}
+        await store.save(lease, stored, decision_of(msgspec.structs.replace(stored, drains=drains)))
+        daemon.kill_target("bedrock")
+
+        async def both() -> bool:
+            shares = await shares_in(store)
+            return shares == {"google": 10_000}
+
+        assert await eventually(both)
+
+
+async def test_reasons_travel_without_a_new_table(store: Store, daemons: Callable[..., Any]) -> None:
+    """A reason that changes beside equal shares is renewed under the same version."""
+    async with daemons() as daemon:
+        await eventually(lambda: shares_in(store))
+        daemon.probe_all()
+        before = await table_in(store)
+        word = await store.say(
+            Verb.PIN, "ann@host", "look here", {
+                "route": "chat",
+                "shares_bp": {"bedrock": 5000, "google": 3000, "meta": 2000},
+                "for_s": 600,
+                "force": False,
+            },
+        )  # fmt: skip
+        assert (await store.answer(word, 5.0)).ok
+
+        async def renewed() -> bool:
+            published = await store.table()
+            return "look here" in str(published.reasons) and bool(published.deadlines)
+
+        assert await eventually(renewed)
+        after = await table_in(store)
+
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version
+
+
+async def test_a_daemon_with_another_file_does_not_apply_it(
+    store: Store, daemons: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Taking over with another file changes nothing and says once how it differs."""
+    async with daemons("a"):
+        await eventually(lambda: shares_in(store))
+    other = settings_of(routes={"chat": {"weights": {"bedrock": 10, "google": 70, "meta": 20}}})
+    with caplog.at_level("WARNING", "pointsman"):
+        async with daemons("b", settings=other) as second:
+            await eventually(lambda: second.leads)
+            ticks = second.ticks
+            await eventually(lambda: second.ticks > ticks + 3)
+
+    assert (await shares_in(store))["google"] == 3000
+    warnings = [record for record in caplog.records if "not the active configuration" in record.message]
+    assert len(warnings) == 1
+    assert "weights_bp" in warnings[0].fields["differences"]
+
+
+async def test_a_new_leader_waits_for_a_round_of_probes(store: Store, daemons: Callable[..., Any]) -> None:
+    """With a table out, nothing that is not urgent is published before every provider was heard."""
+    async with daemons("a") as first:
+        await eventually(lambda: shares_in(store))
+        first.kill_target("bedrock")
+        await eventually(lambda: not_in(store, "bedrock"))
+        first.probe_all()
+    # A state without health, as after a loss: a hasty leader would feed bedrock again.
+    stored = await store.load_state()
+    lease = await store.acquire("editor", 5.0, 0)
+    await store.save(lease, stored, decision_of(msgspec.structs.replace(stored, health={})))
+    await store.release(lease)
+    async with daemons("b") as second:
+        await eventually(lambda: second.leads and second.ticks > 5)
+        assert "bedrock" not in await shares_in(store)
+        second.probe_all()
+        assert await eventually(lambda: is_in(store, "bedrock"))
+
+
+async def test_a_table_that_proxies_know_better_is_published_above_theirs(
+    store: Store, daemons: Callable[..., Any]
+) -> None:
+    """A leader that sees a newer accepted version takes a higher epoch, or proxies would refuse for ever."""
+    ahead = Version(4_000_000_000, 7)
+    async with daemons() as daemon:
+        await eventually(lambda: shares_in(store))
+        await store.put_report(report_of("p1", accepted=ahead), wake=True)
+
+        async def above() -> bool:
+            table = await table_in(store)
+            return table is not None and table.version > ahead
+
+        assert await eventually(above)
+        assert daemon.epoch > ahead.epoch
+
+
+async def store_has_health(store: Store) -> bool:
+    state = await store.load_state()
+    return state is not None and len(state.health) == 3
+
+
+async def not_in(store: Store, target: str) -> bool:
+    return target not in await shares_in(store)
+
+
+async def is_in(store: Store, target: str) -> bool:
+    return target in await shares_in(store)
+
+
+def decision_of(state: Any) -> Any:
+    from pointsman.core.model import Decision
+
+    return Decision(state=state, table=None, reasons={})
+
+
+def drain_type() -> Any:
+    from pointsman.core.model import Drain
+
+    return Drain

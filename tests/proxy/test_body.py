@@ -1,0 +1,104 @@
+"""What is read of a body, and the one change that is made to it."""
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.proxy.body import BodyError, decompressed, read_head, with_model
+
+TEXT = st.text(max_size=20) | st.sampled_from(['"model": "x"', "model", '\\"model\\":"y"', '{"model":"z"}'])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(
+    before=st.dictionaries(TEXT, JSON, max_size=3),
+    after=st.dictionaries(TEXT, JSON, max_size=3),
+    name=st.text(min_size=1, max_size=20),
+    new=st.text(min_size=1, max_size=20),
+    ascii_only=st.booleans(),
+    indent=st.sampled_from([None, 1]),
+)
+def test_only_the_models_name_changes(
+    before: dict[str, Any], after: dict[str, Any], name: str, new: str, ascii_only: bool, indent: int | None
+) -> None:
+    """Whatever stands around it, the decoded body differs in the model alone."""
+    value = {**before, "model": name, **{key: item for key, item in after.items() if key != "model"}}
+    body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    try:
+        changed = with_model(body, new)
+    except UnicodeEncodeError:
+        return
+    assert json.loads(changed) == value | {"model": new}
+
+
+def test_every_other_byte_stays_as_it_was() -> None:
+    """Odd spacing, escapes and number forms survive."""
+    body = b'{ "x" : 1.50e0,\t"model":"gpt" , "t":"\\u00e9\\/" }'
+    assert with_model(body, "other") == b'{ "x" : 1.50e0,\t"model":"other" , "t":"\\u00e9\\/" }'
+
+
+def test_a_nested_model_is_left_alone() -> None:
+    """A tool's parameter called model is not the request's."""
+    body = b'{"tools":[{"properties":{"model":"inner"}}],"model":"outer","metadata":{"model":"inner"}}'
+    changed = json.loads(with_model(body, "new"))
+    assert changed["model"] == "new"
+    assert changed["tools"][0]["properties"]["model"] == changed["metadata"]["model"] == "inner"
+
+
+def test_a_repeated_or_escaped_key_is_found_too() -> None:
+    """Which of two a provider takes is its own affair: both are exchanged."""
+    assert with_model(b'{"model":"a","model":"b"}', "n") == b'{"model":"n","model":"n"}'
+    assert (
+        with_model(b'{"m\\u006fdel":"a","x":{"model":"b"}}', "n") == b'{"m\\u006fdel":"n","x":{"model":"b"}}'
+    )
+
+
+def test_the_head_is_read() -> None:
+    """Model, stream and what a caller may be known by."""
+    head = read_head(
+        b'{"model":"m","stream":true,"metadata":{"user_id":"u"},"previous_response_id":"resp_1","messages":[1,2]}'
+    )
+    assert (head.model, head.stream, head.user, head.previous_response_id) == ("m", True, "u", "resp_1")
+
+
+def test_fields_of_a_wrong_type_are_the_providers_to_refuse() -> None:
+    """Only the model has to be a string here."""
+    head = read_head(b'{"model":"m","stream":"yes","user":5,"metadata":[]}')
+    assert (head.stream, head.user) == (False, "")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"{}", b'{"model":5}', b'{"model":""}', b"\xff"])
+def test_a_body_without_a_model_is_refused(body: bytes) -> None:
+    """There is nothing to route by."""
+    with pytest.raises(BodyError):
+        read_head(body)
+
+
+def test_compressed_bodies_are_read() -> None:
+    """gzip and deflate, one after the other if need be."""
+    assert decompressed(gzip.compress(b"plain"), "gzip", 100) == b"plain"
+    assert decompressed(zlib.compress(gzip.compress(b"plain")), "gzip, deflate", 100) == b"plain"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b"x" * 101), "gzip"),
+        (gzip.compress(b"plain")[:-9], "gzip"),
+        (b"no gzip", "gzip"),
+        (b"x", "br"),
+    ],
+)
+def test_what_cannot_be_read_within_bounds_is_refused(body: bytes, encoding: str) -> None:
+    """Bombs, cuts, lies and unknown encodings."""
+    with pytest.raises(BodyError):
+        decompressed(body, encoding, 100)

@@ -1,0 +1,166 @@
+"""A proxy's own reaction to failures, on a clock that the test holds."""
+
+from pointsman.core.errors import ABANDONED, SUCCESS, Fault, Outcome, Wire, of_wire
+from pointsman.proxy.local import LocalBreaker, Standing
+
+FAILED = of_wire(Wire.RESET)
+
+
+class Lane:
+    """One target's streams, or whole answers."""
+
+    def __init__(self, *, streamed: bool = True, breaker: LocalBreaker | None = None) -> None:
+        self.breaker = breaker or LocalBreaker(5, 10.0)
+        self.streamed = streamed
+        self.generation = 0
+
+    def standing(self, now_s: float) -> Standing:
+        return self.breaker.standing("a", self.generation, now_s, streamed=self.streamed)
+
+    def begin(self, now_s: float) -> int:
+        return self.breaker.began("a", self.generation, now_s, streamed=self.streamed)
+
+    def answer(self, ticket: int, now_s: float) -> None:
+        self.breaker.answered("a", ticket, now_s, streamed=self.streamed)
+
+    def end(self, ticket: int, outcome: Outcome, now_s: float) -> None:
+        self.breaker.ended("a", ticket, outcome, now_s, streamed=self.streamed)
+
+    def outcomes(self, *outcomes: Outcome, now_s: float = 0.0) -> None:
+        for outcome in outcomes:
+            self.end(self.begin(now_s), outcome, now_s)
+
+    def warm(self, latency_s: float = 0.1, number: int = 50) -> None:
+        for _ in range(number):
+            ticket = self.begin(-latency_s)
+            self.answer(ticket, 0.0)
+            self.end(ticket, SUCCESS, 0.0)
+
+
+def test_five_failures_in_a_row_eject() -> None:
+    """Four do not, the fifth does."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 4)
+    assert lane.standing(0.0) is Standing.IN
+    lane.outcomes(FAILED)
+    assert lane.standing(0.0) is Standing.OUT
+
+
+def test_a_success_in_between_starts_the_count_again() -> None:
+    """2 % of noise ejects nobody."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 4, SUCCESS, *[FAILED] * 4)
+    assert lane.standing(0.0) is Standing.IN
+
+
+def test_callers_faults_and_hang_ups_never_eject() -> None:
+    """They neither count nor clear."""
+    lane = Lane()
+    lane.outcomes(*[Outcome(Fault.CALLER, status=400), ABANDONED] * 20)
+    assert lane.standing(0.0) is Standing.IN
+    lane.outcomes(*[FAILED] * 4, ABANDONED, FAILED)
+    assert lane.standing(0.0) is Standing.OUT
+
+
+def test_after_the_cooldown_single_trials() -> None:
+    """One request at a time; a failure puts it out again, a success brings it back."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 5)
+    assert lane.standing(9.9) is Standing.OUT
+    assert lane.standing(10.0) is Standing.ON_TRIAL
+    trial = lane.begin(10.0)
+    assert lane.standing(10.1) is Standing.OUT
+    lane.end(trial, FAILED, 11.0)
+    assert lane.standing(20.9) is Standing.OUT
+    trial = lane.begin(21.0)
+    lane.end(trial, SUCCESS, 22.0)
+    assert lane.standing(22.0) is Standing.IN
+
+
+def test_a_trial_that_told_nothing_makes_room_for_the_next() -> None:
+    """The caller hung up: still on trial."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 5)
+    lane.end(lane.begin(10.0), ABANDONED, 10.5)
+    assert lane.standing(10.5) is Standing.ON_TRIAL
+
+
+def test_a_new_generation_forgets() -> None:
+    """The table says that the target came back into service."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 5)
+    lane.generation = 1
+    assert lane.standing(0.0) is Standing.IN
+    lane.outcomes(*[FAILED] * 4)
+    assert lane.standing(0.0) is Standing.IN
+
+
+def test_the_lanes_are_apart() -> None:
+    """Broken streams do not take whole answers away."""
+    breaker = LocalBreaker(5, 10.0)
+    Lane(breaker=breaker).outcomes(*[FAILED] * 5)
+    assert Lane(breaker=breaker, streamed=False).standing(0.0) is Standing.IN
+
+
+def test_a_rate_limit_puts_out_for_as_long_as_asked() -> None:
+    """At most the cooldown: then the table is the judge."""
+    lane = Lane()
+    lane.outcomes(Outcome(Fault.RATE_LIMIT, status=429, retry_after_s=3.0))
+    assert lane.standing(2.9) is Standing.OUT
+    assert lane.standing(3.0) is Standing.ON_TRIAL
+    lane = Lane()
+    lane.outcomes(Outcome(Fault.RATE_LIMIT, status=429, retry_after_s=7999.0))
+    assert lane.standing(10.0) is Standing.ON_TRIAL
+
+
+def test_a_hang_is_noticed_before_its_deadlines() -> None:
+    """Five streams out for over two seconds where the normal is 0.1 s, and none answered since."""
+    lane = Lane()
+    lane.warm()
+    for _ in range(5):
+        lane.begin(1.0)
+    assert lane.standing(2.9) is Standing.IN
+    assert lane.standing(3.1) is Standing.OUT
+    assert lane.breaker.overdue("a", 3.1) == 5
+
+
+def test_an_answer_among_them_means_no_hang() -> None:
+    """Slow requests beside answering ones are not a hang."""
+    lane = Lane()
+    lane.warm()
+    for _ in range(5):
+        lane.begin(1.0)
+    quick = lane.begin(2.0)
+    lane.answer(quick, 2.1)
+    assert lane.standing(4.0) is Standing.IN
+
+
+def test_one_answer_ends_a_suspected_hang() -> None:
+    """It was slow, not dead."""
+    lane = Lane()
+    lane.warm()
+    tickets = [lane.begin(1.0) for _ in range(5)]
+    assert lane.standing(3.1) is Standing.OUT
+    lane.answer(tickets[0], 3.2)
+    assert lane.standing(3.2) is Standing.IN
+
+
+def test_a_slow_model_is_measured_by_its_own_normal() -> None:
+    """Answers of 10 s are not overdue after 20 s."""
+    lane = Lane(streamed=False)
+    lane.warm(latency_s=10.0)
+    for _ in range(5):
+        lane.begin(1.0)
+    assert lane.standing(21.0) is Standing.IN
+    assert lane.standing(31.1) is Standing.OUT
+
+
+def test_without_a_known_normal_whole_answers_are_waited_for() -> None:
+    """A fresh proxy does not take long answers for a hang; streams get ten seconds."""
+    whole, streams = Lane(streamed=False), Lane()
+    for _ in range(9):
+        whole.begin(0.0)
+        streams.begin(0.0)
+    assert whole.standing(500.0) is Standing.IN
+    assert streams.standing(9.0) is Standing.IN
+    assert streams.standing(10.1) is Standing.OUT
