@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.console import Console
 from bench import machine
 from bench.sheet import keep
 
+OUT: Final = Path(__file__).parent / "out"
 BENCHES: Final = {
     "decide": "what one decision costs",
     "feeds": "from publication to the last proxy that routes by it",
@@ -28,6 +30,9 @@ def main() -> int:
     told = "; ".join(f"{name}: {what}" for name, what in BENCHES.items())
     parser.add_argument("name", nargs="*", help=f"{told} (default: all)")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, for a rough look")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="where <name>.json is kept (default: bench/out)"
+    )
     chosen = parser.parse_args()
     unknown = [name for name in chosen.name if name not in BENCHES]
     if unknown:
@@ -45,7 +50,7 @@ def main() -> int:
             continue
         for sheet in sheets:
             sheet.show(console)
-        path = keep(name, sheets, quick=chosen.quick)
+        path = keep(chosen.out, name, sheets, quick=chosen.quick)
         console.print(f"  {name}: {time.monotonic() - began:.0f} s, kept in {os.path.relpath(path)}\n")
     return 0
 

@@ -25,9 +25,14 @@ class MissingError(Exception):
     """A program that a bench needs is not installed; the message names the package."""
 
 
+def installed(name: str) -> str | None:
+    """The path of a program, also of one for root; None if it is not there."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
 def program(name: str, package: str) -> str:
-    """The path of a program. Raises MissingError."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    """The same, but raises MissingError."""
+    found = installed(name)
     if found is None:
         raise MissingError(f"{name} is not installed: apt-get install {package}")
     return found
@@ -68,8 +73,18 @@ def running(
             process.wait()
 
 
+def output_of(command: Sequence[str], *, core: int) -> str:
+    """What a command pinned to `core` writes to standard output. CalledProcessError if it fails."""
+    pinned = [program("taskset", "util-linux"), "-c", str(core), *command]
+    return subprocess.run(pinned, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def wait_for(
-    ready: Callable[[], bool], what: str, *, alive: Callable[[], bool] = lambda: True, timeout_s: float = START_S
+    ready: Callable[[], bool],
+    what: str,
+    *,
+    alive: Callable[[], bool] = lambda: True,
+    timeout_s: float = START_S,
 ) -> None:
     """Until `ready()`. RuntimeError when it takes too long, or `alive()` no longer holds."""
     deadline = time.monotonic() + timeout_s
@@ -106,11 +121,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def listens(port: int, host: str = "127.0.0.1") -> bool:
+def connected(port: int) -> socket.socket:
+    """A connection to a port of 127.0.0.1. Raises OSError."""
+    return socket.create_connection(("127.0.0.1", port), timeout=5.0)
+
+
+def listens(port: int) -> bool:
     """Does somebody accept connections there?"""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0
+    with contextlib.suppress(OSError), connected(port):
+        return True
+    return False
 
 
 def cpu_s(pid: int) -> float:

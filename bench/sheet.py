@@ -1,6 +1,7 @@
 """A measured table: shown on the terminal, kept as JSON in bench/out/."""
 
 import json
+import os
 import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import CORES
-
-OUT = Path(__file__).parent / "out"
 
 Value = str | float | int | None
 
@@ -54,10 +53,10 @@ def _shown(value: Value) -> str:
     return value
 
 
-def keep(name: str, sheets: list[Sheet], *, quick: bool) -> Path:
-    """Write the sheets to bench/out/<name>.json (over those of the last run)."""
-    OUT.mkdir(exist_ok=True)
-    path = OUT / f"{name}.json"
+def keep(folder: Path, name: str, sheets: list[Sheet], *, quick: bool) -> Path:
+    """Write the sheets to <folder>/<name>.json (over those of the last run)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     body = {
         "name": name,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -65,12 +64,11 @@ def keep(name: str, sheets: list[Sheet], *, quick: bool) -> Path:
         "machine": {
             "cpu": _cpu_model(),
             "cores": len(CORES),
+            "load": os.getloadavg()[0],
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "sheets": [
-            {"title": sheet.title, "rows": sheet.rows, "remarks": sheet.remarks} for sheet in sheets
-        ],
+        "sheets": [{"title": sheet.title, "rows": sheet.rows, "remarks": sheet.remarks} for sheet in sheets],
     }
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     return path

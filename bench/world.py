@@ -33,7 +33,12 @@ NOON_S = 1_800_014_400.0
 
 
 def sized(
-    targets: int, routes: int, *, per_provider: int = 10, base_url: str = "http://127.0.{0}.{1}:9/v1", **more: Any
+    targets: int,
+    routes: int,
+    *,
+    per_provider: int = 10,
+    base_url: str = "http://127.0.{0}.{1}:9/v1",
+    **more: Any,
 ) -> dict[str, Any]:
     """A configuration of so many targets, spread over providers; each route has five of them in its chain.
 
@@ -44,12 +49,17 @@ def sized(
         for number in range(-(-targets // per_provider))
     }
     # Neighbours in a chain are of different providers, as one would have it.
-    names = {f"t{number}": {"provider": f"p{number % len(providers)}", "model": f"model-{number}"} for number in range(targets)}
+    names = {
+        f"t{number}": {"provider": f"p{number % len(providers)}", "model": f"model-{number}"}
+        for number in range(targets)
+    }
     chains = [
-        tuple(f"t{(5 * number + place) % targets}" for place in range(min(5, targets))) for number in range(routes)
+        tuple(f"t{(5 * number + place) % targets}" for place in range(min(5, targets)))
+        for number in range(routes)
     ]
     return {
         "environment": ENVIRONMENT,
+        "store": {"key_prefix": KEYS.prefix},
         "providers": providers,
         "targets": names,
         "routes": {
@@ -102,7 +112,7 @@ def probe(provider: str, target: str = "", *, at_s: float) -> ProbeResult:
 def busy_target(requests: int, at_s: float) -> TargetReport:
     """What a proxy knows of a target after so many requests, most of them good, some of them streams."""
     middle = len(LATENCY_EDGES_MS) // 2
-    spread = {cell: requests // 12 for cell in range(middle - 6, middle + 6)}
+    spread = dict.fromkeys(range(middle - 6, middle + 6), requests // 12)
     return TargetReport(
         counts={"ok": requests, "caller": requests // 50, "overload": requests // 1000},
         latency_ms=spread,

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import anyio
 
+from pointsman.store import leash
 from pointsman.store.embedded import find_binary
 
 Predicate = Callable[[], Any] | Callable[[], Awaitable[Any]]
@@ -83,7 +85,17 @@ class ValkeyServer:
             "valkey.log",
             *self._options,
         ]
-        self._process = subprocess.Popen([find_binary(None), *arguments], stdout=subprocess.DEVNULL)
+        # On the leash, so that a test run which is killed leaves no server behind.
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            leash.__file__,
+            str(os.getpid()),
+            find_binary(None),
+            *arguments,
+        ]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10.0
         while not self._answers():
             assert self._process.poll() is None, (self._folder / "valkey.log").read_text()

@@ -5,7 +5,7 @@
 
 SIGTERM and SIGINT stop the process, a second one at once. SIGHUP reads the file again: the whole of it is checked
 first, and a bad one changes nothing. Of several daemons only the leader makes a reloaded file the active
-configuration (control/process.py); every process takes over what concerns itself, its credentials for instance.
+configuration (control/process.py); a daemon's prober takes over credentials and timings at once.
 
 Fail fast in the daemon, fail static in the proxy: a bug ends the process, the service manager starts it again,
 and proxies keep routing by their last table meanwhile.
@@ -248,4 +248,11 @@ def _add_proxy(process: Process, store: Store, tracer: "Tracer", name: str) -> N
     proxy = Proxy(
         settings, name=name, boot=token_hex(8), store=store, state_dir=state_dir(settings), tracer=tracer
     )
-    process.add("proxy", proxy.run)
+
+    async def reload(_: Settings) -> None:
+        _log.warning(
+            "routes and weights reach the proxy with the table; new providers, other credentials or certificates "
+            "need its restart"
+        )
+
+    process.add("proxy", proxy.run, reload)

@@ -134,6 +134,12 @@ def report(path: Path, env: dict[str, str] | None = None) -> str:
     return ""
 
 
+def leaks(said: str, secret: str) -> bool:
+    """Is the secret, or a piece of it as long as eight letters, in what was said?"""
+    size = min(8, len(secret))
+    return any(secret[at : at + size] in said for at in range(len(secret) - size + 1))
+
+
 @pytest.mark.parametrize("secret", [PLANTED, "hunter2 #é", "Hunter2"])
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
 def test_a_secret_as_a_value_is_not_printed(tmp_path: Path, place: tuple[Any, ...], secret: str) -> None:
@@ -145,7 +151,7 @@ def test_a_secret_as_a_value_is_not_printed(tmp_path: Path, place: tuple[Any, ..
     inner[place[-1]] = secret
     path = tmp_path / "pointsman.yaml"
     path.write_text(yaml.safe_dump(data))
-    assert secret not in report(path)
+    assert not leaks(report(path), secret)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
@@ -160,7 +166,7 @@ def test_a_secret_as_a_key_is_not_printed(tmp_path: Path, place: tuple[Any, ...]
     path.write_text(yaml.safe_dump(data))
     said = report(path)
     assert said
-    assert PLANTED not in said
+    assert not leaks(said, PLANTED)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +187,7 @@ def test_a_secret_in_broken_yaml_is_not_printed(tmp_path: Path, text: str) -> No
     path.write_text(text)
     said = report(path)
     assert said
-    assert PLANTED not in said
+    assert not leaks(said, PLANTED)
 
 
 @pytest.mark.parametrize(
@@ -199,4 +205,4 @@ def test_a_secret_in_a_variable_is_not_printed(variable: str) -> None:
     """A variable's wrong value is not repeated either."""
     said = report(EXAMPLE, {f"POINTSMAN_{variable}": PLANTED})
     assert said
-    assert PLANTED not in said
+    assert not leaks(said, PLANTED)

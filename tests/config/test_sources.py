@@ -195,6 +195,13 @@ def test_weights_can_be_given_by_variables(write: Write) -> None:
     assert load(write(), env).routes["chat"].weights == {"bedrock-chat": 33.33, "google-chat": 66.67}
 
 
+def test_the_variable_of_a_value_beats_the_one_of_its_section(write: Write) -> None:
+    """A whole section as JSON, and one value of it by its own variable: the narrower word wins."""
+    env = {"POINTSMAN_PROXY__MAX_BODY_MB": "7", "POINTSMAN_PROXY": '{"max_body_mb": 3, "drain_s": 5}'}
+    proxy = load(write(), env).proxy
+    assert (proxy.max_body_mb, proxy.drain_s) == (7, 5.0)
+
+
 def test_an_empty_variable_counts_as_not_set(write: Write) -> None:
     """`POINTSMAN_STORE__URL=` in a compose file changes nothing."""
     assert load(write(), {"POINTSMAN_STORE__URL": "", "POINTSMAN_POLCY__X": ""}) == load(write(), {})

@@ -1,10 +1,6 @@
 """Daemons for the tests: in this process with a recording prober, and as real processes."""
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from opentelemetry.trace import NoOpTracer
+
 from pointsman.config.models import Settings
 from pointsman.config.plan import to_plan
 from pointsman.config.sources import from_data
@@ -155,47 +152,3 @@ def daemons(store_url: str, keys: Keys, tmp_path: Path) -> Callable[..., Any]:
                     group.cancel_scope.cancel()
 
     return running
-
-
-class Command:
-    """A real pointsman process. Its log goes to `log`."""
-
-    def __init__(self, log: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
-        self.log_path = log
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "pointsman", *arguments],
-                stderr=file,
-                stdout=file,
-                env=os.environ | (env or {}),
-            )
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text()
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def end(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 10.0) -> int:
-        """Send `number` and wait; the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(timeout_s)
-
-
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """`commands("control", "--config", path)`: a real process, ended with the test."""
-    started: list[Command] = []
-
-    def start(*arguments: str, env: dict[str, str] | None = None) -> Command:
-        command = Command(tmp_path / f"process-{len(started)}.log", *arguments, env=env)
-        started.append(command)
-        return command
-
-    yield start
-    for command in started:
-        if command.process.poll() is None:
-            command.process.send_signal(signal.SIGCONT)
-            command.process.kill()
-            command.process.wait()

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from control_daemons import report_of, settings_of, shares_in, table_in
+
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Decision
 from pointsman.core.table import Version

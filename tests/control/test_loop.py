@@ -5,10 +5,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from control_daemons import SLOW, report_of, settings_of, shares_in, table_in
+from control_daemons import REFUSED, SLOW, report_of, settings_of, shares_in, table_in
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from pointsman.core.evidence import Verb
 from pointsman.core.table import Version
 from pointsman.store.client import Store
+from pointsman.store.errors import StoreDown
 from support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +227,80 @@ async def test_a_table_that_proxies_know_better_is_published_above_theirs(
 
         assert await eventually(above)
         assert daemon.epoch > ahead.epoch
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_probe_counts_once_when_the_saves_reply_is_lost(
+    store: Store, daemons: Callable[..., Any], applied: bool
+) -> None:
+    """Whether a save that timed out was applied or not: what it had heard is neither lost nor counted twice."""
+    async with daemons(settings=settings_of(control=SLOW)) as daemon:
+        await eventually(lambda: shares_in(store))
+        daemon.probe_all()
+        await eventually(lambda: store_has_health(store))
+        save, lost = daemon.store.save, []
+
+        async def save_without_reply(*arguments: Any) -> Any:
+            if lost:
+                return await save(*arguments)
+            lost.append(await save(*arguments) if applied else None)
+            raise StoreDown("the reply is lost")
+
+        daemon.store.save = save_without_reply
+        daemon.probe("bedrock", REFUSED)
+        await eventually(lambda: lost)
+        ticks = daemon.ticks
+        await store.wake()
+        await eventually(lambda: daemon.ticks > ticks + 1)
+
+        async def counted() -> int:
+            return (await store.load_state()).health["bedrock"].reach_streak
+
+        assert await eventually(counted) == 1
+
+
+async def test_a_word_that_breaks_the_decision_is_refused(
+    store: Store, daemons: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nonsense that only a stranger can have written is answered, and the next word is heard."""
+    async with daemons():
+        await eventually(lambda: shares_in(store))
+        word = await store.say(Verb.SET_WEIGHTS, "x", "y", {"route": "chat", "shares_bp": ["nonsense"]})
+        refused = await store.answer(word, 5.0)
+        args = {"route": "chat", "shares_bp": {"meta": 10_000}}
+        word = await store.say(Verb.SET_WEIGHTS, "ann@host", "test", args)
+        obeyed = await store.answer(word, 5.0)
+
+    assert refused is not None
+    assert not refused.ok
+    assert obeyed is not None
+    assert obeyed.ok
+
+
+async def test_decisions_and_publications_are_spans(store: Store, daemons: Callable[..., Any]) -> None:
+    """control.decide for every tick, control.publish for every table, with its version."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    async with daemons() as daemon:
+        daemon.control.loop._tracer = provider.get_tracer("test")
+        daemon.probe_all()
+        args = {"route": "chat", "shares_bp": {"meta": 10_000}}
+        word = await store.say(Verb.SET_WEIGHTS, "ann@host", "test", args)
+        await store.answer(word, 5.0)
+        version = await eventually(lambda: published_version(store, {"meta": 10_000}))
+        spans = await eventually(
+            lambda: [span for span in exporter.get_finished_spans() if span.name == "control.publish"]
+        )
+
+    assert spans[-1].attributes["pointsman.table.version"] == version
+    assert "control.decide" in {span.name for span in exporter.get_finished_spans()}
+    provider.shutdown()
+
+
+async def published_version(store: Store, shares: dict[str, int]) -> str:
+    table = await table_in(store)
+    return str(table.version) if table and table.routes["chat"].shares_bp == shares else ""
 
 
 async def store_has_health(store: Store) -> bool:

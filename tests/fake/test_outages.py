@@ -71,9 +71,7 @@ async def test_death_ends_by_itself(fake: FakeProvider, caller: Any) -> None:
     fake.die("refuse", for_s=0.2)
     with pytest.raises(aiohttp.ClientConnectorError):
         await status_of(caller)
-    started_s = time.monotonic()
     await eventually(lambda: not fake.dead)
-    assert time.monotonic() - started_s < 1
 
     async def answers() -> bool:
         with contextlib.suppress(aiohttp.ClientConnectorError):
@@ -180,14 +178,11 @@ async def test_garbage(fake: FakeProvider, caller: Any) -> None:
 
 
 async def test_slow(fake: FakeProvider, caller: Any) -> None:
-    """Slow: the latency is there before the first byte, for the requests meant only."""
-    fake.set_faults(Fault(kind="slow", delay_ms=150, stream=False))
-    started_s = time.monotonic()
-    assert await status_of(caller) == 200
-    assert time.monotonic() - started_s >= 0.15
-    started_s = time.monotonic()
+    """Slow: nothing comes before the delay is over, for the requests meant only."""
+    fake.set_faults(Fault(kind="slow", delay_ms=600_000, stream=False))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(status_of(caller), 0.2)
     assert await status_of(caller, stream=True) == 200
-    assert time.monotonic() - started_s < 0.15
 
 
 @pytest.mark.parametrize("family", FAMILIES)

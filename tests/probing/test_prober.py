@@ -289,22 +289,28 @@ async def test_reconfigure(tmp_path: Path) -> None:
 
 async def test_a_kept_connection_that_the_server_closed() -> None:
     """A server that closes an idle connection just as the next request arrives is not an outage."""
-    connections = 0
+    connections = closed_under_post = 0
+    stream_body = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
 
     async def script(stream: SocketStream, request: bytes) -> None:
-        nonlocal connections
+        nonlocal connections, closed_under_post
         connections += 1
-        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await stream.receive()
+        kind, body = (
+            (b"text/event-stream", stream_body) if request[:4] == b"POST" else (b"application/json", b"{}")
+        )
+        length = str(len(body)).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: " + length + b"\r\n\r\n"
+        await stream.send(head + body)
+        closed_under_post += (await stream.receive())[:4] == b"POST"
 
     async with raw_server(script) as origin:
-        settings = one(origin, probe=CALM | {"generate": False})
+        settings = one(origin, probe=CALM)
         async with probing(settings) as (prober, heard):
-            await prober.full_round()
-            await prober.full_round()
-            await prober.full_round()
-    assert [result.outcome.ok for result in heard] == [True, True, True]
-    assert connections == 3
+            for _ in range(6):
+                await prober.full_round()
+            assert [result.outcome.ok for result in heard] == [True] * 12
+    assert connections == 12
+    assert closed_under_post
 
 
 async def test_spans(tmp_path: Path) -> None:

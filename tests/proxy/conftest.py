@@ -1,13 +1,15 @@
 """A proxy as callers see it: a real store, real sockets, fake providers. Nothing here looks inside the proxy."""
 
+import asyncio
 import contextlib
 import io
 import json
+import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import anyio
@@ -16,6 +18,7 @@ import pytest
 from opentelemetry.trace import NoOpTracer
 
 from pointsman.config.models import Settings
+from pointsman.core.model import Family
 from pointsman.core.table import RouteEntry, Table, TargetEntry, Trial, Version, table_hash
 from pointsman.fake import FakeProvider
 from pointsman.proxy.process import Proxy
@@ -26,6 +29,9 @@ from support import eventually
 SECRET = "sk-provider-secret-{name}"
 
 
+Script = Callable[["ScriptedProvider", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 class World:
     """Fake providers of one name each ("a", "b", …), with one target of the same name at each."""
 
@@ -34,7 +40,7 @@ class World:
         self.keys = keys
         self.store_url = store_url
         self.folder = folder
-        self.providers: dict[str, FakeProvider] = {}
+        self.providers: dict[str, Any] = {}
         self.routes: dict[str, RouteEntry] = {}
         self.models: dict[str, str] = {}
         self.overrides: dict[str, dict[str, Any]] = {}
@@ -48,6 +54,13 @@ class World:
         self.providers[name] = await self.stack.enter_async_context(fake)
         self.models.setdefault(name, f"{name}-model")
         return fake
+
+    async def scripted(self, name: str, script: Script, family: str = "openai") -> "ScriptedProvider":
+        """Start a provider that does with every connection what `script` does."""
+        made = ScriptedProvider(Family(family), script)
+        self.providers[name] = await self.stack.enter_async_context(made)
+        self.models.setdefault(name, f"{name}-model")
+        return made
 
     def secret_file(self, name: str) -> Path:
         """Where the credential of a provider is."""
@@ -131,6 +144,39 @@ class World:
         table = self.table(lease.epoch, **more)
         await self.store.publish(lease, table, {}, deadlines or {})
         return table
+
+
+class ScriptedProvider:
+    """A provider in raw bytes, for what no honest server does."""
+
+    def __init__(self, family: Family, script: Script) -> None:
+        self.family = family
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self._script = script
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{port}/v1"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await self._script(self, reader, writer)
+        writer.close()
+
+    async def request(self, reader: asyncio.StreamReader) -> bytes:
+        """The next request, head and body. Raises IncompleteReadError when the connection ends."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        whole = head + await reader.readexactly(int(length.group(1)) if length else 0)
+        self.requests.append(whole)
+        return whole
 
 
 class Caller:

@@ -3,9 +3,13 @@
 import gzip
 import hashlib
 import json
+import ssl
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+import trustme
 
 from pointsman.fake import Fault, Kind, digest
 
@@ -291,3 +295,40 @@ async def test_without_a_table_the_proxy_says_so(world: Any, running_proxy: Any)
     assert answer.status == 503
     assert answer.json["type"] == "error"
     assert (ready.status, health.status) == (503, 200)
+
+
+async def test_a_provider_with_an_own_authority_is_trusted_only_by_its_file(
+    world: Any, running_proxy: Any, tmp_path: Path
+) -> None:
+    """a's certificate is verified by its ca_file; b, without one, is refused in the handshake."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    await world.provider("a", ssl_context=context)
+    second = await world.provider("b", ssl_context=context)
+    world.overrides["a"] = {"ca_file": str(tmp_path / "ca.pem")}
+    world.route("chat", chain="b a")
+    await world.publish()
+    async with running_proxy() as caller:
+        answer = await caller.chat()
+    assert (answer.status, answer.target) == (200, "a")
+    assert answer.headers["x-pointsman-reason"] == "fell over: b TLS handshake failed"
+    assert second.requests.total == 0
+
+
+async def test_a_client_that_waits_to_be_asked_is_asked(world: Any, running_proxy: Any) -> None:
+    """Expect: 100-continue, as curl sends it with large bodies."""
+    await one_chat(world)
+    body = b'{"model":"chat","messages":[]}'
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    )
+    async with running_proxy() as caller:
+        host, _, port = caller.url.removeprefix("http://").partition(":")
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send(head % len(body))
+            with anyio.fail_after(5):
+                assert (await stream.receive()).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await stream.send(body)
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200 OK")

@@ -18,11 +18,13 @@ SECRET = "planted-9f31c/secret"
 QUOTED = "planted-9f31c%2Fsecret"
 
 
-@pytest.fixture(params=[(), ("--rename-command", "AUTH", "")], ids=["auth", "no-auth-command"])
+@pytest.fixture(
+    params=[("--requirepass", "another"), ("--rename-command", "AUTH", "")], ids=["auth", "no auth"]
+)
 def locked_server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    """A server that asks for a password; the second kind quotes in its error what it does not understand."""
+    """A server that takes another password; or none, and then it quotes what it does not understand."""
     with tempfile.TemporaryDirectory(prefix="pm-") as folder:
-        server = ValkeyServer(Path(folder), "--requirepass", "another-password", *request.param)
+        server = ValkeyServer(Path(folder), *request.param)
         server.start()
         yield server
         server.kill()
@@ -46,8 +48,22 @@ async def test_refused_password(locked_server: ValkeyServer, keys: Keys) -> None
         Store.connect(f"{locked_server.url}?password={QUOTED}", keys),
     ):
         error = await _error_of(store)
-        assert isinstance(error, StoreDown) or "refused a command" in str(error)
+        assert "refuse" in str(error)
         assert "planted" not in _shown(error) + repr(store) + repr(store._wire)
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+async def test_wrong_password_names_its_setting(password: str | None, keys: Keys) -> None:
+    """A password that is wrong or missing is a store that is down, and the setting to look at is named."""
+    with tempfile.TemporaryDirectory(prefix="pm-") as folder:
+        server = ValkeyServer(Path(folder), "--requirepass", SECRET)
+        server.start()
+        try:
+            error = await _error_of(Store.connect(server.url, keys, password=password))
+            assert isinstance(error, StoreDown)
+            assert "look at store.password" in str(error)
+        finally:
+            server.kill()
 
 
 async def test_unreachable_server(keys: Keys) -> None:

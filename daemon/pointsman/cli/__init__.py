@@ -34,10 +34,15 @@ for verb in (weights.failover, weights.failback, weights.pin, weights.unpin, eve
 app.command(name="fake-provider")(fake_provider.fake_provider)
 app.command()(demo.demo)
 config.app.command(name="apply")(weights.apply)
-app.add_typer(weights.app, name="weights", epilog=EPILOG)
-app.add_typer(tables.app, name="table", epilog=EPILOG)
-app.add_typer(providers.app, name="provider", epilog=EPILOG)
-app.add_typer(config.app, name="config", epilog=EPILOG)
+for name, group in (
+    ("weights", weights.app),
+    ("table", tables.app),
+    ("provider", providers.app),
+    ("config", config.app),
+):
+    for registered in group.registered_commands:
+        registered.epilog = EPILOG
+    app.add_typer(group, name=name, epilog=EPILOG)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ DONE: Final = 0
 REFUSED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
+INTERRUPTED: Final = 130
 
 ANSWER_TIMEOUT_S: Final = 5.0
 CONFIG_PATHS: Final = ("pointsman.yaml", "/etc/pointsman/pointsman.yaml")
@@ -78,6 +79,11 @@ def console() -> "Console":
     return Console(highlight=False, soft_wrap=False, width=columns)
 
 
+def tell(text: str) -> None:
+    """A line for people. Not wrapped by us: a terminal does that, and a pipe wants whole lines."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     import msgspec  # noqa: PLC0415
@@ -87,11 +93,13 @@ def print_json(value: Any) -> None:
 
 
 def run(command: Callable[[], Awaitable[None]]) -> None:
-    """Run a command's coroutine. A pipe that is closed early (`| head`) is no error."""
+    """Run a command's coroutine. A pipe that is closed early (`| head`) is no error, and Ctrl-C a way to end."""
     import anyio  # noqa: PLC0415
 
     try:
         anyio.run(command)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -103,6 +111,7 @@ def usage(text: str) -> NoReturn:
 
 def config_path(given: Path | None) -> Path:
     """The configuration file to read; a CommandError says where it was looked for."""
+    given = given or (Path(os.environ["POINTSMAN_CONFIG"]) if os.environ.get("POINTSMAN_CONFIG") else None)
     if given is not None:
         return given
     for candidate in map(Path, CONFIG_PATHS):
@@ -185,7 +194,7 @@ async def _say(store: "Store", verb: "Verb", args: dict[str, Any], reason: str, 
     elif not answer.ok:
         raise CommandError(f"refused: {answer.text}")
     else:
-        console().print(answer.text, markup=False)
+        tell(answer.text)
 
 
 async def _dry_run(store: "Store", verb: "Verb", args: dict[str, Any], reason: str, output: Output) -> None:
@@ -214,13 +223,12 @@ async def _dry_run(store: "Store", verb: "Verb", args: dict[str, Any], reason: s
         return
     if not answer.ok:
         raise CommandError(f"would be refused: {answer.text}")
-    out = console()
-    out.print(f"would: {answer.text}", markup=False)
-    out.print("\n".join(lines) or "the table would stay as it is", markup=False)
+    tell(f"would: {answer.text}")
+    tell("\n".join(lines) or "the table would stay as it is")
     for route, entry in reasons.items():
         for target, why in entry.items():
-            out.print(f"  {route}, {target}: {why}", markup=False)
-    out.print("nothing was changed (dry run)", markup=False)
+            tell(f"  {route}, {target}: {why}")
+    tell("nothing was changed (dry run)")
 
 
 async def state_of(store: "Store") -> "State":

@@ -10,11 +10,11 @@ from pointsman.cli.common import (
     ConfigOption,
     Output,
     OutputOption,
-    console,
     duration_s,
     load_settings,
     opened,
     run,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def events(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show the latest events, the newest last; with --output json one JSON document a line."""
+    """Show what happened, the newest last.
+
+    With --output json one JSON document a line.
+    """
     settings = load_settings(config)
     span_s = duration_s(since) if since else None
 
@@ -58,4 +61,4 @@ def _print(place: str, note: "Note", output: Output) -> None:
         sys.stdout.flush()
         return
     at = datetime.fromtimestamp(note.at_s).astimezone()
-    console().print(f"{at:%Y-%m-%d %H:%M:%S}  {note.kind:<18} {note.text}", markup=False)
+    tell(f"{at:%Y-%m-%d %H:%M:%S}  {note.kind:<18} {note.text}")

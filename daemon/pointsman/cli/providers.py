@@ -14,12 +14,12 @@ from pointsman.cli.common import (
     ReasonOption,
     age,
     change,
-    console,
     load_settings,
     opened,
     print_json,
     run,
     state_of,
+    tell,
 )
 from pointsman.core.evidence import Verb
 
@@ -33,7 +33,7 @@ TargetArgument = Annotated[str, typer.Argument(help="A target: a model at a prov
 
 @app.command(name="list")
 def list_providers(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> None:
-    """List providers with their targets and how each stands."""
+    """List providers, and how targets stand."""
     settings = load_settings(config)
 
     async def show() -> None:
@@ -54,11 +54,10 @@ def list_providers(config: ConfigOption = None, output: OutputOption = Output.TE
         if output is Output.JSON:
             print_json(found)
             return
-        out = console()
         for name, entry in found.items():
-            out.print(f"{name}  {entry['family']}  {entry['base_url']}", markup=False)
+            tell(f"{name}  {entry['family']}  {entry['base_url']}")
             for target in entry["targets"]:
-                out.print(f"  {target['target']}  {target['model']}: {_standing(target)}", markup=False)
+                tell(f"  {target['target']}  {target['model']}: {_standing(target)}")
 
     run(show)
 
@@ -82,7 +81,10 @@ def try_provider(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Probe a provider and each of its targets once, from here; needs no daemon. Exit code 1 if one fails."""
+    """Probe a provider once, from here.
+
+    Needs no daemon. Exit code 1 if a probe fails.
+    """
     settings = load_settings(config)
 
     async def try_it() -> None:
@@ -96,7 +98,7 @@ def try_provider(
             print_json(results)
         else:
             for result in results:
-                console().print(_result_line(result), markup=False)
+                tell(_result_line(result))
         if not all(result.outcome.ok for result in results):
             raise typer.Exit(REFUSED)
 
@@ -118,7 +120,10 @@ def reset(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Forget TARGET's failures and its cooldown: it comes back by slow start."""
+    """Forget a target's failures and cooldown.
+
+    It comes back by slow start.
+    """
     _change(Verb.RESET, target, reason, dry_run, config, output)
 
 
@@ -130,7 +135,10 @@ def drain(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Take TARGET out of service until it is undrained; requests under way end in peace."""
+    """Take a target out of service.
+
+    Requests under way end in peace; `pointsman provider undrain` takes it back.
+    """
     _change(Verb.DRAIN, target, reason, dry_run, config, output)
 
 
@@ -142,7 +150,7 @@ def undrain(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Take TARGET back into service, by slow start."""
+    """Take a target back, by slow start."""
     _change(Verb.UNDRAIN, target, reason, dry_run, config, output)
 
 

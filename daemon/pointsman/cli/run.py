@@ -16,7 +16,10 @@ NameOption = Annotated[
 
 
 def up(config: ConfigOption = None, name: NameOption = None) -> None:
-    """Run daemon and proxy in one process, with its own store if none is configured."""
+    """Run daemon and proxy in one process.
+
+    With no store.url in the configuration it brings its own store.
+    """
     from pointsman import app  # noqa: PLC0415
 
     settings, path = load_settings(config), config_path(config)
@@ -24,7 +27,10 @@ def up(config: ConfigOption = None, name: NameOption = None) -> None:
 
 
 def control(config: ConfigOption = None) -> None:
-    """Run the daemon: it probes, decides and publishes. Of several, one leads."""
+    """Run the daemon: probe, decide, publish.
+
+    Of several daemons one leads, and the others stand by.
+    """
     from pointsman import app  # noqa: PLC0415
 
     settings, path = load_settings(config), config_path(config)
@@ -32,7 +38,10 @@ def control(config: ConfigOption = None) -> None:
 
 
 def proxy(config: ConfigOption = None, name: NameOption = None) -> None:
-    """Run a proxy: it routes by the last good table, with or without the rest."""
+    """Run a proxy: route by the last good table.
+
+    It goes on without the daemon and without the store.
+    """
     from pointsman import app  # noqa: PLC0415
 
     settings, path = load_settings(config), config_path(config)

@@ -1,6 +1,7 @@
 """`status` and `explain`: what is, and why."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
@@ -17,6 +18,8 @@ from pointsman.cli.common import (
     run,
     state_of,
     table_of,
+    tell,
+    usage,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ def status(
         bool, typer.Option("--watch", "-w", help="Show it anew every second until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Show routes, shares, health, proxies, the leader, and what to worry about."""
+    """Show routes, health, proxies and warnings."""
     settings = load_settings(config)
 
     async def show() -> None:
@@ -69,7 +72,7 @@ def status(
 
 
 def explain(
-    route: Annotated[str, typer.Argument(help="A route of the table.")],
+    route: Annotated[str, typer.Argument(help="A route of the table.", show_default=False)] = "",
     request_id: Annotated[
         str | None,
         typer.Option("--request-id", help="One request, as the proxies of this machine remember it."),
@@ -77,7 +80,12 @@ def explain(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say why each target of ROUTE has the share that it has, or where one request went."""
+    """Say why each target has its share.
+
+    With --request-id: where one request went, and why.
+    """
+    if not route and not request_id:
+        usage("name a route, or a request with --request-id")
     settings = load_settings(config)
 
     async def show_route() -> None:
@@ -93,14 +101,23 @@ def explain(
     async def show_request() -> None:
         from pointsman.cli.local import ask_any_proxy  # noqa: PLC0415
 
-        answer = await ask_any_proxy(settings, f"/requests/{request_id}")
+        answer = await ask_any_proxy(settings, f"/requests/{quote(request_id or '', safe='')}")
         if output is Output.JSON:
             print_json(answer)
-            return
-        for key, value in answer.items():
-            console().print(f"{key}: {value}", markup=False)
+        else:
+            _tell_request(answer)
 
     run(show_request if request_id else show_route)
+
+
+def _tell_request(request: dict[str, Any]) -> None:
+    tell(
+        f"request {request['id']} to {request['route']}: status {request['status']}, table {request['table']}"
+    )
+    for place, attempt in enumerate(request["attempts"], 1):
+        detail = f" ({attempt['detail']})" if attempt["detail"] else ""
+        took = f"{attempt['latency_ms']:.0f} ms"
+        tell(f"  {place}. {attempt['target']}, {attempt['reason']}: {attempt['outcome']}{detail} in {took}")
 
 
 async def _look(settings: "Settings", store: "Store") -> dict[str, Any]:
@@ -131,9 +148,9 @@ def _rendered(seen: dict[str, Any]) -> "RenderableType":
     head = Text.assemble(
         (f"{seen['environment']}/{seen['fleet']}", "bold"),
         f"  table {table['version']}, {age(table['age_s'])} old" if table else "  no table",
-        f"  leader {leader['owner']}, epoch {leader['epoch']}" if leader else "  no leader",
     )
-    parts: list[RenderableType] = [head]
+    led = f"leader {leader['owner']}, epoch {leader['epoch']}" if leader else "no leader"
+    parts: list[RenderableType] = [head, led]
     parts += [Text(f"! {warning}", style="yellow") for warning in seen["warnings"]]
     for name, route in seen["routes"].items():
         parts += ["", _route_head(name, route), _targets(route)]

@@ -13,13 +13,13 @@ from pointsman.cli.common import (
     ReasonOption,
     age,
     change,
-    console,
     load_settings,
     opened,
     optional_duration_s,
     print_json,
     run,
     table_of,
+    tell,
     usage,
 )
 from pointsman.core.evidence import Verb
@@ -43,7 +43,7 @@ def show(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show the published table, or one of the history."""
+    """Show the published table, or an older one."""
     settings = load_settings(config)
 
     async def show_table() -> None:
@@ -54,12 +54,11 @@ def show(
         if output is Output.JSON:
             print_json(table)
             return
-        out = console()
-        out.print(f"table {table.version} of {table.environment}/{table.fleet}", markup=False)
+        tell(f"table {table.version} of {table.environment}/{table.fleet}")
         for name, route in sorted(table.routes.items()):
             shares = ", ".join(f"{t} {bp / 100:.2f} %" for t, bp in route.shares_bp.items())
-            out.print(f"{name}: {shares or 'closed: ' + route.closed}", markup=False)
-            out.print(f"  falls over along {' > '.join(route.chain)}", markup=False)
+            tell(f"{name}: {shares or 'closed: ' + route.closed}")
+            tell(f"  falls over along {' > '.join(route.chain)}")
 
     run(show_table)
 
@@ -70,7 +69,7 @@ def history(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """List the tables that were published, each with what it changed."""
+    """List what was published and what changed."""
     settings = load_settings(config)
 
     async def show_history() -> None:
@@ -89,9 +88,9 @@ def history(
             print_json(rows)
             return
         for row in rows:
-            console().print(f"{row['version']}  {age(row['age_s'])} ago", markup=False)
+            tell(f"{row['version']}  {age(row['age_s'])} ago")
             for line in row["changes"]:
-                console().print(f"  {line}", markup=False)
+                tell(f"  {line}")
 
     run(show_history)
 
@@ -103,7 +102,7 @@ def diff_tables(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show what changed between two tables of the history."""
+    """Show what changed between two tables."""
     settings = load_settings(config)
 
     async def show_diff() -> None:
@@ -116,7 +115,7 @@ def diff_tables(
         if output is Output.JSON:
             print_json({"from": str(before.version), "to": str(after.version), "changes": lines})
         else:
-            console().print("\n".join(lines) or "they route the same", markup=False)
+            tell("\n".join(lines) or "they route the same")
 
     run(show_diff)
 
@@ -133,7 +132,10 @@ def rollback(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Pin every route to the shares that it had at REVISION, as a new table; `unpin ROUTE` ends it."""
+    """Pin every route to its shares at REVISION.
+
+    That is published as a new table, and ended with `pointsman unpin ROUTE`.
+    """
     settings = load_settings(config)
 
     async def roll_back() -> None:

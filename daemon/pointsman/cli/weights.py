@@ -12,7 +12,6 @@ from pointsman.cli.common import (
     OutputOption,
     ReasonOption,
     change,
-    console,
     duration_s,
     load_settings,
     opened,
@@ -21,6 +20,7 @@ from pointsman.cli.common import (
     run,
     shares_bp,
     state_of,
+    tell,
 )
 from pointsman.core.evidence import Verb
 
@@ -47,7 +47,7 @@ def weights(context: typer.Context) -> None:
 
 @app.command()
 def show(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> None:
-    """Show every route's baseline, what the file says, and what lies over it."""
+    """Show baselines and what lies over them."""
     settings = load_settings(config)
 
     async def show_weights() -> None:
@@ -56,19 +56,15 @@ def show(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> Non
         if output is Output.JSON:
             print_json({"baselines": state.baselines, "overlays": state.overlays})
             return
-        out = console()
         for name, baseline in sorted(state.baselines.items()):
-            out.print(f"{name}: {_percents(baseline.shares_bp)}", markup=False)
-            out.print(f"  revision {baseline.revision} by {baseline.author}: {baseline.reason}", markup=False)
+            tell(f"{name}: {_percents(baseline.shares_bp)}")
+            tell(f"  revision {baseline.revision} by {baseline.author}: {baseline.reason}")
             if baseline.file_bp != baseline.shares_bp:
-                out.print(f"  the file says {_percents(baseline.file_bp)}", markup=False)
+                tell(f"  the file says {_percents(baseline.file_bp)}")
             for overlay in state.overlays:
                 if overlay.route == name:
                     shares = _percents(overlay.shares_bp)
-                    out.print(
-                        f"  {overlay.kind.value} by {overlay.owner}: {shares} ({overlay.reason})",
-                        markup=False,
-                    )
+                    tell(f"  {overlay.kind.value} by {overlay.owner}: {shares} ({overlay.reason})")
 
     run(show_weights)
 
@@ -82,7 +78,10 @@ def set_weights(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Set ROUTE's baseline: it lasts until it is set again or the file's own value changes."""
+    """Set the baseline of ROUTE.
+
+    It lasts until it is set again, or until the file's own value changes.
+    """
     args = {"route": route, "shares_bp": shares_bp(shares)}
     run(lambda: change(config, Verb.SET_WEIGHTS, args, reason=reason, dry_run=dry_run, output=output))
 
@@ -102,7 +101,10 @@ def failover(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Move ROUTE's traffic away from a target at once; it returns only by failback."""
+    """Move traffic away from a target at once.
+
+    It returns only by failback, or when --for is over.
+    """
     args = {
         "route": route,
         "from": source,
@@ -121,7 +123,7 @@ def failback(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """End ROUTE's failover: its targets come back by slow start."""
+    """End a failover; targets come back slowly."""
     args = {"route": route, "target": target}
     run(lambda: change(config, Verb.FAILBACK, args, reason=reason, dry_run=dry_run, output=output))
 
@@ -143,7 +145,10 @@ def pin(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Hold ROUTE at these shares for a while, whatever is decided meanwhile."""
+    """Hold a route at these shares for a while.
+
+    Health still filters them, unless --force.
+    """
     args: dict[str, Any] = {
         "route": route,
         "shares_bp": shares_bp(shares),
@@ -164,7 +169,7 @@ def unpin(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """End a pin or a rollback of ROUTE."""
+    """End a pin or a rollback of a route."""
     args: dict[str, Any] = {"route": route}
     if proxy is not None:
         run(lambda: _to_proxy(config, proxy, "/unpin", args, dry_run, output))
@@ -199,7 +204,7 @@ async def _to_proxy(
         print_json(answer)
     else:
         done = "pinned" if path == "/pin" else "unpinned"
-        console().print(f"proxy {proxy}: {args['route']} {done}", markup=False)
+        tell(f"proxy {proxy}: {args['route']} {done}")
 
 
 def _percents(shares: dict[str, int]) -> str:

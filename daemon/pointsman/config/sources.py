@@ -119,7 +119,7 @@ class _Fields(Settings, BaseSettings):
     """The settings' fields, as pydantic-settings wants them; never made."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter=_SEPARATOR, env_ignore_empty=True, case_sensitive=False
+        env_prefix=PREFIX, env_nested_delimiter=_SEPARATOR, case_sensitive=False
     )
 
 

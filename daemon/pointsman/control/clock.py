@@ -25,6 +25,11 @@ class Clock:
         """A tick is due now. Callable from any task; never waits."""
         self._woken.set()
 
+    @property
+    def is_woken(self) -> bool:
+        """Has something happened since the last tick began?"""
+        return self._woken.is_set()
+
     async def next(self) -> None:
         """Wait for the interval or a wake. After an overrun the cadence starts anew: missed ticks stay missed."""
         late_s = time.monotonic() - self._due

@@ -9,6 +9,7 @@ daemon or a proxy has seen, the store has gone back (flushed, or restored from a
 what people decided is restored from memory or from our own disk, and everything is published anew.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -27,7 +28,7 @@ from pointsman.core import table as tables
 from pointsman.core.cadence import Attention
 from pointsman.core.decide import decide
 from pointsman.core.evidence import Evidence, ProbeResult, Report, Verb, Word
-from pointsman.core.model import Decision, Health, Phase, Plan, State
+from pointsman.core.model import Answer, Decision, Health, Phase, Plan, State
 from pointsman.core.table import Table, Version
 from pointsman.store.client import Store
 from pointsman.store.errors import Conflict, Fenced, StoreDown
@@ -38,7 +39,15 @@ _log = logs.get("control")
 RENEW_BESIDE_GAP_S: Final = 1.0
 # Notes that somebody should look at; the others tell that something is well again.
 ALARMING: Final = frozenset(
-    {"target.tripped", "target.barred", "route.valve", "route.closed", "route.panic", "egress", "proxy.trouble"}
+    {
+        "target.tripped",
+        "target.barred",
+        "route.valve",
+        "route.closed",
+        "route.panic",
+        "egress",
+        "proxy.trouble",
+    }
 )
 _STRANGER: Final = Health()
 
@@ -161,14 +170,10 @@ class Loop:
         published_s = now_s if self._first_round() else self.shown.published_s
         self.clock_offset_s = now_s - time.monotonic()
         with self._tracer.start_as_current_span(telemetry.CONTROL_DECIDE) as span:
-            decision = decide(
-                state,
-                evidence,
-                now_s=now_s,
-                epoch=lease.epoch,
-                published=published,
-                published_s=published_s,
+            ask = functools.partial(
+                decide, now_s=now_s, epoch=lease.epoch, published=published, published_s=published_s
             )
+            decision = _decided(ask, state, evidence)
             span.set_attribute(telemetry.PROBE_COUNT, len(evidence.probes))
             span.set_attribute(telemetry.CHANGES, [note.text for note in decision.notes])
         await self._save(lease, decision, evidence)
@@ -305,8 +310,6 @@ class Loop:
             span.set_attribute(telemetry.TABLE_VERSION, str(table.version))
             self._check_fence(lease)
             await self._store.publish(lease, table, beside.reasons, beside.deadlines)
-        for line in tables.diff(self.shown.table, table):
-            _log.info("table {version}: {line}", version=str(table.version), line=line)
         self.shown = Shown(table.version, table.hash, table, now_s, beside)
         self._beside_at = time.monotonic()
 
@@ -352,6 +355,27 @@ class Loop:
             "to make it the active one. It differs: {differences}",
             differences="; ".join(lines) or "in parts that routing does not depend on",
         )
+
+
+def _decided(ask: Callable[[State, Evidence], Decision], state: State, evidence: Evidence) -> Decision:
+    """The decision; without the operators' words if it fails on them.
+
+    A bug ends the daemon, and the next one begins anew. But words stay in the store: one that breaks the decision
+    would break it for ever, with nobody left to hear the word that helps.
+    """
+    try:
+        return ask(state, evidence)
+    except Exception as error:  # the border between what strangers wrote and what we decide
+        said = tuple(word for word in evidence.words if word.id)
+        if not said:
+            raise
+        _log.exception("the words {words} cannot be obeyed", words=[word.id for word in said])
+        ours = tuple(word for word in evidence.words if not word.id)
+        decision = ask(state, replace(evidence, words=ours))
+        why = f"not obeyed, the decision failed on it ({type(error).__name__}): look at the daemon's log"
+        refusals = tuple(Answer(word=word.id, ok=False, text=why) for word in said)
+        after = replace(decision.state, words_cursor=said[-1].id)
+        return replace(decision, state=after, answers=(*decision.answers, *refusals))
 
 
 def plan_word(plan: Plan, *, reason: str = "first configuration") -> Word:

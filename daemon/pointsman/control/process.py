@@ -32,6 +32,8 @@ from pointsman.store.errors import StoreDown, StoreError
 _log = logs.get("control")
 
 STALE_TICKS: Final = 10
+# The word goes to our own loop: its answer takes milliseconds.
+RELOAD_ANSWER_S: Final = 3.0
 
 
 class Control:
@@ -126,12 +128,19 @@ class Control:
             _log.info("reloaded: routing and probing stay as they are")
             return
         try:
-            await self._store.say(Verb.APPLY_PLAN, "file", "reload", plan_args(plan))
+            word = await self._store.say(Verb.APPLY_PLAN, "file", "reload", plan_args(plan))
+            answer = await self._store.answer(word, RELOAD_ANSWER_S)
         except StoreError as error:
             _log.error("reloaded, but the store could not be told: {why}; reload again later", why=str(error))
             return
-        for line in differences(active, plan):
-            _log.info("reloaded: {line}", line=line)
+        if answer is None:
+            _log.warning(
+                "reloaded, but not active yet: no decision was made in {limit_s} s", limit_s=RELOAD_ANSWER_S
+            )
+        elif not answer.ok:
+            _log.error("the active configuration stays, the new one is refused: {why}", why=answer.text)
+        else:
+            _log.info("reloaded: {what}", what=answer.text, differences=differences(active, plan))
 
     async def _listen_for_wakes(self) -> None:
         async for _ in self._store.wakes():

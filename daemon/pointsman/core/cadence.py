@@ -4,8 +4,8 @@ The rules, each probe for itself:
 
     mode     who                                                     next start
     steady   everything else                                         its next slot on the grid
-    close    a suspect or half-open target, the provider of a        at once when newly half-open, else
-             suspect one                                             suspect_gap_s after the last start
+    close    a suspect or half-open target, the provider of a        suspect_gap_s after the last start: at
+             suspect one                                             once when the last start is longer ago
     off      generate: target cooling down, or the provider
              allows no generate probe                                never
 
@@ -188,10 +188,7 @@ class Cadence:
             before, entry.mode = entry.mode, self._mode(probe, suspects)
             if entry.running or (entry.mode is before and entry.due_s is not None):
                 continue
-            if entry.mode is not before and self._attention.phases.get(probe.target) is Phase.HALF_OPEN:
-                self._plan(probe, entry, now_s)
-            else:
-                self._schedule(probe, entry, now_s)
+            self._schedule(probe, entry, now_s)
 
     def _suspect_providers(self) -> set[str]:
         targets, phases = self._attention.plan.targets, self._attention.phases

@@ -51,6 +51,7 @@ class Anthropic(Dialect):
 
     token_paths = frozenset({"/v1/messages"})
     default_model = "claude-haiku-4-5"
+    overloaded = 529
 
     def answer(self, call: Call) -> Answer:
         try:
@@ -69,8 +70,8 @@ class Anthropic(Dialect):
             answer.headers += self._limits(exhausted=True)
         return answer
 
-    def error_event(self, call: Call, status: int | None, code: str, sent: int) -> bytes:
-        return sse({"type": "error", "error": _error(status or 529, "", code)}, "error")
+    def error_event(self, call: Call, status: int, code: str, sent: int) -> bytes:
+        return sse({"type": "error", "error": _error(status, "", code)}, "error")
 
     def _answer(self, call: Call) -> Answer:
         method, path = call.request.method, call.path

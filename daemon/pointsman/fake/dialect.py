@@ -126,6 +126,7 @@ class Dialect(abc.ABC):
 
     token_paths: frozenset[str]
     default_model: str
+    overloaded: int  # the status by which the family says so
 
     def __init__(self, persona: Persona, allowance: Allowance) -> None:
         self.persona = persona
@@ -142,8 +143,8 @@ class Dialect(abc.ABC):
         """An error answer in the family's shape; what is left empty is as the family has it for that status."""
 
     @abc.abstractmethod
-    def error_event(self, call: Call, status: int | None, code: str, sent: int) -> bytes:
-        """The family's error in a stream, after `sent` events. `status` None: overloaded."""
+    def error_event(self, call: Call, status: int, code: str, sent: int) -> bytes:
+        """The family's error in a stream, after `sent` events."""
 
     def call(self, request: Request, path: str) -> Call:
         """Read a request. What cannot be read is left out, for `answer` to complain of."""

@@ -60,6 +60,7 @@ class OpenAI(Dialect):
 
     token_paths = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/embeddings"})
     default_model = "gpt-5-nano"
+    overloaded = 503
 
     def answer(self, call: Call) -> Answer:
         start_s = time.perf_counter()
@@ -78,8 +79,8 @@ class OpenAI(Dialect):
         answer.headers += self._headers(exhausted=status == 429)
         return answer
 
-    def error_event(self, call: Call, status: int | None, code: str, sent: int) -> bytes:
-        error = self._error(status or 503, "", code, None)
+    def error_event(self, call: Call, status: int, code: str, sent: int) -> bytes:
+        error = self._error(status, "", code, None)
         if call.path == "/v1/responses":
             return sse({"type": "error", "sequence_number": sent, "error": error}, "error")
         if self.openrouter:

@@ -326,7 +326,7 @@ class FakeProvider:
 
     async def _error_body(self, connection: Connection, call: Call, seen: Seen, fault: Fault) -> None:
         """200 with an error as its body, as OpenRouter does it."""
-        answer = self._dialect.error(fault.status or 503, code=fault.code)
+        answer = self._dialect.error(fault.status or self._dialect.overloaded, code=fault.code)
         await connection.respond(call.request, 200, answer.headers, answer.body)
         self.requests.settle(seen, fault.kind)
 
@@ -346,7 +346,8 @@ class FakeProvider:
                 await connection.sleep(_BEFORE_RESET_S)
                 connection.close()
             case Kind.ERROR_EVENT:
-                await connection.send(self._dialect.error_event(call, fault.status, fault.code, seen.events))
+                status = fault.status or self._dialect.overloaded
+                await connection.send(self._dialect.error_event(call, status, fault.code, seen.events))
                 await connection.end()
             case _:
                 await connection.end()

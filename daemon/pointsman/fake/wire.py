@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._full = False
         self._gone = False
         self._chunked = False
-        self._lost = self._loop.create_future()
+        self._lost = asyncio.Event()
         self._transport: asyncio.Transport
 
     @classmethod
@@ -101,8 +101,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        if not self._lost.done():
-            self._lost.set_result(None)
+        self._lost.set()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -265,7 +264,7 @@ class Connection(asyncio.Protocol):
 
     async def lost(self) -> None:
         """Return when the socket is closed."""
-        await self._lost
+        await self._lost.wait()
 
 
 Handler = Callable[[Connection, Request], Awaitable[None]]

@@ -75,7 +75,7 @@ class Feed:
 
     @property
     def stale_s(self) -> float | None:
-        """Seconds since the store last confirmed the table; None if it never has."""
+        """Seconds since the store last answered; None if it never has."""
         return None if self._heard_at_s is None else time.monotonic() - self._heard_at_s
 
     async def run(self) -> None:
@@ -163,6 +163,13 @@ class Feed:
                 log.warning("a target cannot be served by this proxy", target=target, reason=why)
         log.info("serving a table", version=view.version)
         self._changed(bool(view.missing) and (before is None or before.missing != view.missing))
+
+    def reread_secrets(self) -> None:
+        """Bind the credentials anew, as their files and variables are now."""
+        view = self.view
+        if view is not None:
+            self.view = compile_view(view.table, self._trust, proxy=self._proxy, deadlines=view.deadlines)
+            self._changed(self.view.missing != view.missing)
 
     # --- the disk
 

@@ -99,6 +99,10 @@ class Proxy:
         """Ask `run` to drain and return."""
         self._stopping.set()
 
+    def reread_secrets(self) -> None:
+        """Credentials were rotated: send what their references lead to now. Requests under way keep the old."""
+        self._feed.reread_secrets()
+
     @property
     def ready(self) -> bool:
         """Does it have a table to route by."""

@@ -202,6 +202,9 @@ async def _read(request: web.BaseRequest, limit: int) -> bytes:
     message = f"the body is larger than {limit >> 20} MiB (proxy.max_body_mb)"
     if (request.content_length or 0) > limit:
         raise TooLargeError(message)
+    if request.headers.get("expect", "").lower() == "100-continue" and request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
     parts: list[bytes] = []
     size = 0
     while chunk := await request.content.readany():

@@ -297,8 +297,8 @@ class Store:
         subscription = Subscription(self._wire, self._keys.answer_channel)
         try:
             with anyio.move_on_after(timeout_s):
-                async for message in subscription:
-                    if message in {"", word_id} and (body := await self._wire.read("GET", key)):
+                async for _ in subscription:
+                    if (body := await self._wire.read("GET", key)) is not None:
                         return codec.decode(body, Answer, key)
         finally:
             await subscription.aclose()

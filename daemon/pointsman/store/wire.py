@@ -56,9 +56,8 @@ class Wire:
         try:
             self.place, in_url = _taken_apart(url)
             self._secrets = [secret for secret in (password, in_url) if secret]
-            self._reading = _client(url, password, timeout_s=timeout_s, retries=1)
-            self._writing = _client(url, password, timeout_s=timeout_s, retries=0)
-            self._waiting = _client(url, password, timeout_s=timeout_s, retries=0, waits=True)
+            self._reading = _client(url, password, retries=1)
+            self._writing = _client(url, password, retries=0)
         except ValueError:
             # Without its cause, which may quote the URL, and a URL may hold a password.
             raise StoreError(_BAD_URL) from None
@@ -68,8 +67,8 @@ class Wire:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for client in (self._reading, self._writing, self._waiting):
-            await client.aclose()
+        await self._reading.aclose()
+        await self._writing.aclose()
 
     async def read(self, *command: Any) -> Any:
         """The reply to a command that changes nothing."""
@@ -84,7 +83,7 @@ class Wire:
     async def wait(self, *command: Any, block_s: float) -> Any:
         """The reply to a command that waits in the server for at most `block_s`."""
         async with self.told(block_s):
-            return await self._waiting.execute_command(*command)
+            return await self._reading.execute_command(*command)
 
     async def write(self, *command: Any) -> Any:
         """The reply to a command that changes something."""
@@ -106,7 +105,7 @@ class Wire:
 
     def pubsub(self) -> Any:
         """A redis-py PubSub, on a connection of its own; to be used inside `told`."""
-        return self._waiting.pubsub()
+        return self._writing.pubsub()
 
     @asynccontextmanager
     async def told(self, longer_s: float = 0.0) -> AsyncIterator[None]:
@@ -116,7 +115,7 @@ class Wire:
             # Not a scope of anyio, which would cancel redis-py again while it puts its connection away.
             async with asyncio.timeout(allowed_s):
                 yield
-        except (TimeoutError, redis_errors.TimeoutError):
+        except TimeoutError:
             raise StoreDown(
                 f"the store at {self.place} did not answer within {allowed_s:g} s: "
                 "look whether it is frozen or overloaded (or raise store.timeout_s)"
@@ -125,8 +124,13 @@ class Wire:
             # Without its cause: a server may quote what it does not understand, even a password.
             raise self._translated(error) from None
 
-    def _translated(self, error: Exception) -> StoreError:
-        text = str(error)
+    def _translated(self, error: BaseException) -> StoreError:
+        # What the server said while a connection was made comes inside of a ConnectionError.
+        if isinstance(error, redis_errors.ConnectionError) and isinstance(
+            error.__cause__, redis_errors.RedisError
+        ):
+            error = error.__cause__
+        text = str(error).strip()
         for secret in self._secrets:
             text = text.replace(secret, _HIDDEN)
         match error:
@@ -150,7 +154,7 @@ class Wire:
         )
 
 
-def _not_now(error: Exception) -> bool:
+def _not_now(error: BaseException) -> bool:
     if isinstance(error, redis_errors.ExecAbortError | redis_errors.OutOfMemoryError):
         return True
     known = redis_errors.BusyLoadingError | redis_errors.ReadOnlyError | redis_errors.ClusterDownError
@@ -164,14 +168,14 @@ async def _transaction(client: Any, commands: Sequence[Command]) -> list[Any]:
         return list(await pipeline.execute())
 
 
-def _client(url: str, password: str | None, *, timeout_s: float, retries: int, waits: bool = False) -> Any:
+def _client(url: str, password: str | None, *, retries: int) -> Any:
     """A client of redis-py, whose types say little: what its calls give is known to whoever makes them."""
     options: dict[str, Any] = {} if password is None else {"password": password}
     retry = Retry(NoBackoff(), retries, supported_errors=(redis_errors.ConnectionError,))
     return Redis.from_url(
         url,
-        socket_timeout=None if waits else timeout_s,
-        socket_connect_timeout=timeout_s,
+        socket_timeout=None,  # the one deadline is that of `told`
+        socket_connect_timeout=None,
         retry=retry,
         protocol=2,
         driver_info=None,

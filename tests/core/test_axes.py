@@ -1,0 +1,316 @@
+"""Throttled, softened, barred: beside the breaker."""
+
+import pytest
+from msgspec.structs import replace
+from steps import GENERATE, HEALTHY, REACH, asked, context, live, probes, stepped
+
+from pointsman.core.axes import back, clock, note
+from pointsman.core.breaker import due, factor
+from pointsman.core.errors import Fault, Outcome
+from pointsman.core.evidence import ProbeKind
+from pointsman.core.health import Seen
+from pointsman.core.model import Health, Phase, Policy
+from world import NOON_S
+
+
+def limited(until_s: float, detail: str = "HTTP 429") -> Seen:
+    return Seen(counts={}, throttled_until_s=until_s, throttled=detail, probes=[], trials=[])
+
+
+def test_clock() -> None:
+    """A time of day in UTC."""
+    assert clock(NOON_S + 3_725) == "13:02:05"
+
+
+def test_note() -> None:
+    """A note carries its numbers as data."""
+    told = note(NOON_S, "kind", "bedrock", "text", wait_s=3.0)
+
+    assert (told.at_s, told.kind, told.subject, told.text, told.data) == (
+        NOON_S, "kind", "bedrock", "text", {"wait_s": 3.0},
+    )  # fmt: skip
+
+
+def test_back() -> None:
+    """Coming back is a slow start, and a new generation."""
+    assert back(Health(generation=4), NOON_S) == Health(generation=5, back_s=NOON_S)
+
+
+# --- throttled
+
+
+def test_throttled_by_traffic() -> None:
+    """A rate limit takes the target out until its Retry-After, and touches no phase and no count."""
+    after, told = stepped(HEALTHY, limited(NOON_S + 20))
+
+    assert after == replace(HEALTHY, throttled_until_s=NOON_S + 20, throttled="HTTP 429")
+    assert told == ["target.throttled: t rate limited (HTTP 429) until 12:00:20, 20 s"]
+    assert factor(after, Policy(), NOON_S + 19.9) == 0
+    assert factor(after, Policy(), NOON_S + 20) == 1
+
+
+def test_throttled_by_a_probe() -> None:
+    """A probe's 429 counts from now, for as long as it says, or ten seconds."""
+    said, _ = stepped(HEALTHY, asked(Outcome(Fault.RATE_LIMIT, "x", 429, 33.0)))
+    unsaid, _ = stepped(HEALTHY, probes("429"))
+
+    assert said.throttled_until_s == NOON_S + 33
+    assert unsaid.throttled_until_s == NOON_S + 10
+
+
+def test_throttle_only_lengthens() -> None:
+    """A later deadline lengthens, and is not told again; an earlier or the same one changes nothing."""
+    first, _ = stepped(HEALTHY, limited(NOON_S + 20))
+    longer, told = stepped(first, limited(NOON_S + 30, "more"))
+
+    assert (longer.throttled_until_s, longer.throttled, told) == (NOON_S + 30, "more", [])
+    assert stepped(longer, limited(NOON_S + 25), limited(NOON_S + 30)) == (longer, [])
+
+
+def test_throttle_in_the_past() -> None:
+    """A deadline that is over already is none."""
+    assert stepped(HEALTHY, limited(NOON_S)) == (HEALTHY, [])
+
+
+def test_unthrottled() -> None:
+    """At its time the target is back by slow start."""
+    first, _ = stepped(HEALTHY, limited(NOON_S + 20))
+    early, _ = stepped(first, None, now_s=NOON_S + 19.9)
+    after, told = stepped(first, None, now_s=NOON_S + 20)
+
+    assert early == first
+    assert (after.throttled_until_s, after.throttled, after.back_s, after.generation) == (
+        0,
+        "",
+        NOON_S + 20,
+        1,
+    )
+    assert told == ["target.unthrottled: t is no longer rate limited"]
+    assert factor(after, Policy(), NOON_S + 20) == 0.1
+
+
+def test_throttle_lengthens_a_cooldown() -> None:
+    """While it cools down, a provider's Retry-After lengthens the cooldown and never shortens it."""
+    cooling = Health(phase=Phase.COOLDOWN, cooldown_until_s=NOON_S + 30)
+
+    assert stepped(cooling, limited(NOON_S + 90))[0].cooldown_until_s == NOON_S + 90
+    assert stepped(cooling, limited(NOON_S + 10))[0].cooldown_until_s == NOON_S + 30
+    assert stepped(HEALTHY, limited(NOON_S + 90))[0].cooldown_until_s == 0
+
+
+# --- softened
+
+
+def slower(until_s: float) -> Seen:
+    return Seen(counts={}, softened_until_s=until_s, probes=[], trials=[])
+
+
+def test_softened() -> None:
+    """Asked to go slower, a target has half its weight until the time, and then all of it at once."""
+    after, told = stepped(HEALTHY, slower(NOON_S + 10))
+    over, end = stepped(after, None, now_s=NOON_S + 10)
+
+    assert after == replace(HEALTHY, softened_until_s=NOON_S + 10)
+    assert told == ["target.softened: t asks to go slower: half weight until 12:00:10, 10 s"]
+    assert factor(after, Policy(), NOON_S + 9.9) == 0.5
+    assert factor(after, Policy(), NOON_S + 10) == 1
+    assert stepped(after, None, now_s=NOON_S + 9.9) == (after, [])
+    assert (over, end) == (HEALTHY, ["target.unsoftened: t has its full weight again"])
+
+
+def test_softened_by_a_probe() -> None:
+    """A probe may hear it too, with a time or without."""
+    said, _ = stepped(HEALTHY, asked(Outcome(Fault.CAPACITY, "x", 429, 4.0)))
+    unsaid, _ = stepped(HEALTHY, probes("slow_down"))
+
+    assert (said.softened_until_s, unsaid.softened_until_s) == (NOON_S + 4, NOON_S + 10)
+
+
+def test_soften_only_lengthens() -> None:
+    """A shorter word does not shorten it, one in the past is none, and a longer one is not told again."""
+    first, _ = stepped(HEALTHY, slower(NOON_S + 10))
+
+    assert stepped(first, slower(NOON_S + 5), slower(NOON_S + 10)) == (first, [])
+    assert stepped(HEALTHY, slower(NOON_S)) == (HEALTHY, [])
+    assert stepped(first, slower(NOON_S + 15)) == (replace(first, softened_until_s=NOON_S + 15), [])
+
+
+def test_softened_in_slow_start() -> None:
+    """Half of what the slow start allows."""
+    health = replace(HEALTHY, back_s=NOON_S - 30, softened_until_s=NOON_S + 1)
+
+    assert factor(health, Policy(), NOON_S) == pytest.approx(0.3)
+
+
+# --- barred
+
+
+def test_two_probes_bar() -> None:
+    """One 401 may be an accident; two in a row bar, with what to look at."""
+    once, silence = stepped(HEALTHY, probes("401"))
+    twice, told = stepped(once, probes("401"))
+
+    assert (once.barred, once.bar_streak, silence) == ("", 1, [])
+    assert (twice.barred, twice.barred_by, twice.barred_until_s) == ("HTTP 401", "generate", NOON_S + 300)
+    assert told == ["target.barred: t barred: HTTP 401. Check its credential, account and limits"]
+    assert factor(twice, Policy(), NOON_S) == 0
+    assert (twice.phase, twice.failures, twice.generate_streak) == (Phase.HEALTHY, 0, 0)
+
+
+def test_a_good_probe_in_between() -> None:
+    """A generation that succeeds ends the run."""
+    assert stepped(HEALTHY, probes("401", "ok", "401"))[0].barred == ""
+
+
+def test_a_reach_probe_in_between() -> None:
+    """A free probe does not end a run of refused generations, or quota would never be seen without traffic."""
+    after, _ = stepped(HEALTHY, probes("402"), probes("ok", kind=REACH), probes("402"))
+
+    assert after.barred == "HTTP 402"
+
+
+def test_a_reach_probe_ends_its_own() -> None:
+    """A run of reach probes alone is ended by a reach probe."""
+    after, _ = stepped(HEALTHY, probes("401", "ok", "401", kind=REACH))
+
+    assert (after.barred, after.bar_streak, after.barred_by) == ("", 1, "reach")
+
+
+def test_an_outage_in_between() -> None:
+    """A failure of another kind neither ends a run nor adds to it."""
+    assert stepped(HEALTHY, probes("401"), probes("500", "429"), probes("401"))[0].barred == "HTTP 401"
+
+
+def test_quota_says_when() -> None:
+    """With its own word of when to come back, that long; a second word never shortens it."""
+    said = Outcome(Fault.QUOTA, "HTTP 429", 429, 3_600.0)
+    after, _ = stepped(HEALTHY, asked(said), asked(said))
+    again, told = stepped(after, probes("402"), now_s=NOON_S + 1)
+
+    assert after.barred_until_s == NOON_S + 3_600
+    assert again.barred_until_s == NOON_S + 3_600
+    assert (again.barred, told) == ("HTTP 402", [])
+
+
+def test_barred_longer() -> None:
+    """While it is barred each further probe that is refused lengthens it."""
+    after, _ = stepped(HEALTHY, probes("401", "401"))
+    again, _ = stepped(after, probes("401"), now_s=NOON_S + 60)
+
+    assert again.barred_until_s == NOON_S + 360
+
+
+@pytest.mark.parametrize(
+    ("by", "lifted_by", "free"),
+    [(GENERATE, REACH, False), (GENERATE, GENERATE, True), (REACH, REACH, True), (REACH, GENERATE, True)],
+)
+def test_which_probe_lifts(by: ProbeKind, lifted_by: ProbeKind, free: bool) -> None:
+    """A reach probe lifts only what reach barred; a generation lifts all."""
+    barred, _ = stepped(HEALTHY, probes("401", "401", kind=by))
+    after, told = stepped(barred, probes("ok", kind=lifted_by))
+
+    assert (after.barred == "") is free
+    assert told == (
+        [f"target.unbarred: t no longer barred: a {lifted_by.value} probe succeeded"] if free else []
+    )
+
+
+@pytest.mark.parametrize("order", [(GENERATE, GENERATE, REACH), (GENERATE, REACH), (REACH, GENERATE)])
+def test_reach_does_not_lift_what_both_barred(order: tuple[ProbeKind, ...]) -> None:
+    """Where a generation was refused too, whichever was first, reach alone lifts nothing."""
+    barred, _ = stepped(HEALTHY, *(probes("401", kind=kind) for kind in order))
+    after, _ = stepped(barred, probes("ok", kind=REACH))
+
+    assert barred.barred_by == "generate"
+    assert after.barred == "HTTP 401"
+
+
+def test_unbarred() -> None:
+    """Lifted, nothing of it is left but a slow start."""
+    barred, _ = stepped(HEALTHY, probes("401", "401"))
+    after, _ = stepped(barred, probes("ok"), now_s=NOON_S + 5)
+
+    assert after == replace(HEALTHY, back_s=NOON_S + 5, generation=1, last_success_s=NOON_S)
+
+
+def test_looked_at_again() -> None:
+    """With no word about it, it is tried again after five minutes."""
+    barred, _ = stepped(HEALTHY, probes("401", "401"))
+    after, told = stepped(barred, None, now_s=NOON_S + 300)
+
+    assert stepped(barred, None, now_s=NOON_S + 299.9) == (barred, [])
+    assert (after.barred, after.bar_streak, after.back_s) == ("", 0, NOON_S + 300)
+    assert told == ["target.unbarred: t no longer barred: looked at again after its time"]
+
+
+def refused(**counts: int) -> Seen:
+    return Seen(counts=counts, barred="HTTP 403", probes=[], trials=[])
+
+
+def test_five_requests_bar() -> None:
+    """Five refused requests in a row bar, over several reports and both classes; four do not."""
+    four, _ = stepped(HEALTHY, refused(credential=3), refused(quota=1))
+    five, told = stepped(four, refused(credential=1))
+
+    assert (four.barred, four.bar_streak) == ("", 4)
+    assert (five.barred, five.barred_by, five.barred_until_s) == ("HTTP 403", "live", NOON_S + 300)
+    assert len(told) == 1
+
+
+def test_stragglers_of_the_barred() -> None:
+    """What comes in late from before it was barred does not bar it longer."""
+    barred, _ = stepped(HEALTHY, refused(credential=5))
+    after, told = stepped(barred, refused(credential=9), now_s=NOON_S + 60)
+
+    assert (after.barred_until_s, told) == (NOON_S + 300, [])
+
+
+def test_a_success_ends_it() -> None:
+    """A request that succeeds ends the run, and lifts the bar."""
+    four, _ = stepped(HEALTHY, refused(credential=4), live(ok=1), refused(credential=4))
+    barred, _ = stepped(four, refused(credential=1))
+    after, told = stepped(barred, live(ok=1))
+
+    assert (four.barred, four.bar_streak) == ("", 4)
+    assert (after.barred, after.barred_by) == ("", "")
+    assert told == ["target.unbarred: t no longer barred: a request succeeded"]
+
+
+def test_a_success_of_the_free() -> None:
+    """A success where nothing was refused changes nothing on this axis."""
+    after, told = stepped(HEALTHY, live(ok=1))
+
+    assert (after.bar_streak, after.generation, told) == (0, 0, [])
+
+
+def test_callers_do_not_bar() -> None:
+    """Callers' faults add nothing to a run of refusals."""
+    after, _ = stepped(HEALTHY, refused(credential=4), refused(caller=99, content_filter=9, abandoned=9))
+
+    assert (after.barred, after.bar_streak) == ("", 4)
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        replace(HEALTHY, throttled_until_s=NOON_S),
+        replace(HEALTHY, softened_until_s=NOON_S),
+        replace(HEALTHY, barred="x", barred_until_s=NOON_S),
+    ],
+)
+def test_due(health: Health) -> None:
+    """Time alone ends each axis, at its deadline and not before."""
+    assert due(health, Policy(), NOON_S)
+    assert not due(health, Policy(), NOON_S - 0.1)
+
+
+def test_nothing_is_due() -> None:
+    """A target with nothing against it waits for nothing."""
+    assert not due(HEALTHY, Policy(), NOON_S + 1e9)
+
+
+def test_context_defaults() -> None:
+    """A leader that knows nothing believes nothing: no path proven, others to compare, generation tries it."""
+    plain = type(context())(now_s=NOON_S, policy=Policy())
+
+    assert (plain.path_proven_s, plain.alone, plain.reach_is_trial) == (0.0, False, False)

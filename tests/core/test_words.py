@@ -1,0 +1,387 @@
+"""Operators' words about targets, and what all words have in common."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from pointsman.core.evidence import Verb, Word
+from pointsman.core.model import Drain, OverlayKind, Phase, State
+from pointsman.core.words import obey
+from world import CHAT, NOON_S, World, plan_of
+
+PLAN = plan_of({**CHAT, "small": {"meta": 60, "google": 40}})
+
+
+@pytest.fixture
+def world() -> World:
+    return World(PLAN)
+
+
+def said(world: World, verb: Verb, **args: Any) -> tuple[bool, str]:
+    """What the word was answered with."""
+    world.say(verb, **args)
+    answer = world.tick(1.0).answers[-1]
+    return answer.ok, answer.text
+
+
+# --- what all have in common
+
+
+def test_an_answer_and_a_note() -> None:
+    """A word that is obeyed is answered, and told with who said it and why; the cursor moves."""
+    word = Word(id="5-0", verb=Verb.DRAIN, author="ann", reason="because", args={"target": "meta"})
+    state, answers, notes = obey(World(PLAN).state, [word], NOON_S)
+
+    assert [(a.word, a.ok, a.text) for a in answers] == [("5-0", True, "meta drained")]
+    assert [(n.at_s, n.kind, n.subject, n.text) for n in notes] == [
+        (NOON_S, "word.drain", "ann", "ann: meta drained (because)")
+    ]
+    assert state.words_cursor == "5-0"
+
+
+def test_a_refusal() -> None:
+    """A word that is refused is answered too, moves the cursor, and nothing else."""
+    before = World(PLAN).state
+    word = Word(id="5-0", verb=Verb.DRAIN, author="ann", reason="because", args={"target": "nobody"})
+    state, answers, notes = obey(before, [word], NOON_S)
+
+    assert answers[0].ok is False
+    assert notes == []
+    assert state == replace(before, words_cursor="5-0")
+
+
+def test_words_follow_each_other() -> None:
+    """The second word sees what the first one did; a refused one in between does no harm."""
+    args = [{"target": "meta"}, {"target": "nobody"}, {"target": "google"}, {"target": "bedrock"}]
+    words = [
+        Word(id=f"{i}-0", verb=Verb.DRAIN, author="a", reason="r", args=given) for i, given in enumerate(args)
+    ]
+    state, answers, _ = obey(World(plan_of(CHAT)).state, words, NOON_S)
+
+    assert [answer.ok for answer in answers] == [True, False, True, False]
+    assert set(state.drains) == {"meta", "google"}
+    assert state.words_cursor == "3-0"
+
+
+def test_a_word_without_a_place() -> None:
+    """A word that is only tried has no place in the stream: the cursor stays."""
+    before = World(PLAN).state
+    state, _, _ = obey(
+        before, [Word(id="", verb=Verb.DRAIN, author="a", reason="r", args={"target": "meta"})], 1.0
+    )
+
+    assert state.words_cursor == before.words_cursor
+
+
+EVERY_ARGUMENT: dict[str, Any] = {
+    "route": "chat", "target": "meta", "from": "meta", "to": "google", "shares_bp": {"meta": 10_000}, "for_s": 60.0,
+    "routes": {"chat": {"meta": 10_000}}, "version": "7.1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.APPLY_PLAN])
+def test_no_plan_yet(verb: Verb) -> None:
+    """Before the first configuration every other word is refused, and says so."""
+    _, answers, _ = obey(
+        State(), [Word(id="1-0", verb=verb, author="a", reason="r", args=EVERY_ARGUMENT)], NOON_S
+    )
+
+    assert (answers[0].ok, answers[0].text) == (
+        False,
+        "there is no active configuration yet: start a daemon with one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"),
+    [
+        (Verb.APPLY_PLAN, "plan"),
+        (Verb.SET_WEIGHTS, "route"),
+        (Verb.FAILOVER, "from"),
+        (Verb.ROLLBACK, "version"),
+        (Verb.PIN, "route"),
+        (Verb.UNPIN, "route"),
+        (Verb.RESET, "target"),
+        (Verb.DRAIN, "target"),
+        (Verb.UNDRAIN, "target"),
+    ],
+)
+def test_a_word_that_lacks_something(world: World, verb: Verb, missing: str) -> None:
+    """A word without one of its arguments is refused, and says which."""
+    args = {"for_s": 60.0} if verb is Verb.PIN else {}
+
+    assert said(world, verb, **args) == (False, f"the word lacks '{missing}'")
+
+
+ODD = [
+    None,
+    7,
+    "chat",
+    [],
+    ["meta"],
+    {"meta": "all"},
+    {"meta": None},
+    {"meta": [1]},
+    {"meta": {}},
+    {7: 10_000},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("verb", list(Verb))
+def test_nonsense_is_refused(world: World, verb: Verb, odd: Any) -> None:
+    """Whatever stands in a word, it is answered: a word that raised would be read again for ever."""
+    before = world.state
+    for argument in EVERY_ARGUMENT:
+        world.say(verb, **{**EVERY_ARGUMENT, "plan": odd, argument: odd})
+    answers = world.tick().answers
+
+    assert len(answers) == len(EVERY_ARGUMENT)
+    assert world.state.plan == before.plan
+
+
+# --- targets
+
+
+@pytest.mark.parametrize("verb", [Verb.RESET, Verb.DRAIN, Verb.UNDRAIN])
+def test_unknown_target(world: World, verb: Verb) -> None:
+    """A target that is not there is refused with those that are."""
+    assert said(world, verb, target="gogle") == (
+        False,
+        "there is no target 'gogle'; there are: bedrock, google, meta",
+    )
+
+
+def test_drain(world: World) -> None:
+    """A drained target has no share and is in no chain until it is undrained."""
+    assert said(world, Verb.DRAIN, target="google") == (True, "google drained")
+    assert world.state.drains == {"google": Drain(owner="ann", reason="a test", at_s=NOON_S + 1)}
+    assert world.shares() == {"bedrock": 71.43, "meta": 28.57}
+    assert world.table is not None
+    assert world.table.routes["chat"].chain == ("bedrock", "meta")
+
+
+def test_undrain(world: World) -> None:
+    """An undrained target is back by slow start, as a new generation."""
+    said(world, Verb.DRAIN, target="google")
+
+    assert said(world, Verb.UNDRAIN, target="google") == (True, "google back by slow start")
+    assert world.shares() == {"bedrock": 69.29, "google": 3, "meta": 27.71}
+    assert world.state.health["google"].back_s == NOON_S + 2
+    assert world.state.health["google"].generation == 1
+    assert world.state.drains == {}
+
+
+def test_undrain_of_the_undrained(world: World) -> None:
+    """Undraining what was not drained changes nothing, and is no mistake."""
+    before = world.state.health
+
+    assert said(world, Verb.UNDRAIN, target="google") == (True, "google was not drained")
+    assert world.state.health == before
+
+
+def test_the_last_target_is_not_drained(world: World) -> None:
+    """The last target of a route that is not drained stays."""
+    said(world, Verb.DRAIN, target="meta")
+
+    assert said(world, Verb.DRAIN, target="google") == (
+        False,
+        "google is the last target of small that is not drained: add or undrain another first",
+    )
+    assert said(world, Verb.DRAIN, target="bedrock") == (True, "bedrock drained")
+
+
+def test_drain_twice(world: World) -> None:
+    """Draining again is obeyed, if there is another left."""
+    said(world, Verb.DRAIN, target="meta")
+
+    assert said(world, Verb.DRAIN, target="meta") == (True, "meta drained")
+
+
+def test_a_pin_outside_the_chain_counts(world: World) -> None:
+    """A target that only an overlay uses is one that may serve."""
+    said(world, Verb.PIN, route="small", shares_bp={"bedrock": 10_000}, for_s=60.0)
+    said(world, Verb.DRAIN, target="meta")
+
+    assert said(world, Verb.DRAIN, target="google")[0]
+    assert said(world, Verb.DRAIN, target="bedrock") == (
+        False,
+        "bedrock is the last target of chat that is not drained: add or undrain another first",
+    )
+
+
+def test_reset(world: World) -> None:
+    """A reset ends a cooldown at once, and forgets the failures."""
+    world.trip("bedrock")
+    assert said(world, Verb.RESET, target="bedrock") == (True, "bedrock reset: a test")
+
+    health = world.state.health["bedrock"]
+    assert (health.phase, health.failures, health.generation) == (Phase.HEALTHY, 0, 1)
+    assert world.shares() == {"bedrock": 50, "google": 30, "meta": 20}
+
+
+def test_a_reset_lasts(world: World) -> None:
+    """What a proxy still reports from before a reset does not undo it."""
+    world.trip("bedrock")
+    world.live("p1", "bedrock", "429")
+    world.tick(1.0)
+    said(world, Verb.RESET, target="bedrock")
+    world.beat("p1")
+    world.tick(1.0)
+
+    assert world.phase("bedrock") == "healthy"
+    assert world.state.health["bedrock"].throttled_until_s == 0
+
+
+def test_reset_of_a_stranger(world: World) -> None:
+    """A target of which nothing is known yet can be reset."""
+    bare = replace(world.state, health={})
+    word = Word(id="9-0", verb=Verb.RESET, author="a", reason="r", args={"target": "meta"})
+
+    assert obey(bare, [word], NOON_S)[0].health["meta"].generation == 1
+
+
+def test_undrain_of_a_stranger(world: World) -> None:
+    """And undrained."""
+    drains = {
+        "meta": Drain(owner="a", reason="r", at_s=1.0),
+        "google": Drain(owner="a", reason="r", at_s=1.0),
+    }
+    word = Word(id="9-0", verb=Verb.UNDRAIN, author="a", reason="r", args={"target": "meta"})
+    after = obey(replace(world.state, health={}, drains=drains), [word], NOON_S)[0]
+
+    assert (after.health["meta"].back_s, set(after.drains)) == (NOON_S, {"google"})
+
+
+# --- configuration
+
+
+def applied(world: World, plan: Any) -> tuple[bool, str]:
+    return said(world, Verb.APPLY_PLAN, plan=msgspec.to_builtins(plan), author="file", reason="reload")
+
+
+def test_first_configuration(world: World) -> None:
+    """The first configuration is revision 1, and its weights the baselines."""
+    assert world.state.plan == replace(PLAN, revision=1)
+    assert world.told("word.apply_plan") == ["file: configuration revision 1 is active (first start)"]
+    baseline = world.state.baselines["chat"]
+    assert baseline.shares_bp == baseline.file_bp == {"bedrock": 5000, "google": 3000, "meta": 2000}
+    assert (baseline.author, baseline.reason, baseline.at_s, baseline.revision) == (
+        "file",
+        "first start",
+        NOON_S,
+        1,
+    )
+
+
+def test_the_same_configuration(world: World) -> None:
+    """The same content is no new revision."""
+    before = world.state
+
+    assert applied(world, PLAN) == (True, "the configuration is active already, as revision 1")
+    assert world.state.plan == before.plan
+
+
+def test_weights_of_the_file(world: World) -> None:
+    """A reload changes a route's weights only where the file's own value changed."""
+    said(world, Verb.SET_WEIGHTS, route="chat", shares_bp={"meta": 10_000})
+    said(world, Verb.SET_WEIGHTS, route="small", shares_bp={"meta": 10_000})
+    new = plan_of({**CHAT, "small": {"meta": 70, "google": 30}}, digest="second")
+
+    assert applied(world, new) == (True, "configuration revision 2 is active")
+    chat, small = world.state.baselines["chat"], world.state.baselines["small"]
+    assert (chat.shares_bp, chat.author, chat.revision) == ({"meta": 10_000}, "ann", 2)
+    assert (small.shares_bp, small.author, small.reason, small.revision) == (
+        {"meta": 7000, "google": 3000}, "file", "reload", 3,
+    )  # fmt: skip
+    assert small.at_s == NOON_S + 3
+
+
+def test_promoted_weights_of_what_is_gone(world: World) -> None:
+    """Promoted weights that use a removed target give way to the file's."""
+    said(world, Verb.SET_WEIGHTS, route="small", shares_bp={"bedrock": 10_000})
+    new = plan_of({"small": {"meta": 60, "google": 40}}, digest="second")
+    applied(world, new)
+
+    assert world.state.baselines.keys() == {"small"}
+    assert world.state.baselines["small"].shares_bp == {"meta": 6000, "google": 4000}
+
+
+def test_what_is_removed_is_forgotten(world: World) -> None:
+    """Health, drain and path of what is removed go with it; the rest stays."""
+    for target in ("bedrock", "meta"):
+        world.probe(target, "ok")
+        said(world, Verb.DRAIN, target=target)
+    applied(world, plan_of({"chat": {"google": 50, "meta": 50}}, digest="second"))
+
+    assert world.state.health.keys() == {"google", "meta"}
+    assert world.state.drains.keys() == {"meta"}
+    assert world.state.paths.keys() == {"meta"}
+    assert world.phase("meta") == "healthy"
+
+
+def test_a_target_that_moved(world: World) -> None:
+    """A target that is now somewhere else is a stranger; one that is not keeps its standing."""
+    world.trip("bedrock")
+    world.trip("google")
+    targets = {**PLAN.targets, "bedrock": replace(PLAN.targets["bedrock"], model="new")}
+    applied(world, replace(PLAN, targets=targets, digest="second"))
+    health = world.state.health["bedrock"]
+
+    assert (health.phase, health.generation, health.since_s) == (Phase.UNKNOWN, 1, world.now_s)
+    assert world.phase("google") == "cooldown"
+
+
+def test_a_provider_that_moved(world: World) -> None:
+    """So is one whose provider has another address."""
+    world.trip("bedrock")
+    providers = {
+        **PLAN.providers,
+        "bedrock": replace(PLAN.providers["bedrock"], base_url="https://else.test"),
+    }
+    applied(world, replace(PLAN, providers=providers, digest="second"))
+
+    assert world.phase("bedrock") == "unknown"
+
+
+def test_a_target_that_is_new(world: World) -> None:
+    """Health that stands for a target from before the plan knew it is kept."""
+    health = {**world.state.health, "fresh": replace(world.state.health["meta"], failures=3)}
+    world.state = replace(world.state, health=health)
+    applied(world, plan_of({"chat": {"fresh": 100}}, digest="second"))
+
+    assert world.state.health["fresh"].failures == 3
+
+
+@pytest.mark.parametrize("routes", [{"other": {"bedrock": 100, "google": 0}}, {"chat": {"bedrock": 100}}])
+def test_refused_while_a_failover_depends(world: World, routes: dict[str, dict[str, int]]) -> None:
+    """Neither the route nor the target that a failover uses can be taken away under it."""
+    said(world, Verb.FAILOVER, **{"from": "bedrock", "to": "google", "route": "chat"})
+
+    assert applied(world, plan_of(routes, digest="second")) == (
+        False,
+        (
+            "failover on route chat depends on what the new configuration removes: "
+            "end it first (pointsman unpin chat, or pointsman failback chat)"
+        ),
+    )
+    assert world.state.plan is not None
+    assert world.state.plan.digest == "first"
+
+
+def test_what_an_overlay_does_not_use(world: World) -> None:
+    """A target with nothing in the overlay may go."""
+    said(world, Verb.PIN, route="chat", shares_bp={"google": 10_000, "meta": 0}, for_s=600.0)
+
+    assert applied(world, plan_of({"chat": {"bedrock": 50, "google": 50}}, digest="second"))[0]
+    assert world.state.overlays[0].kind is OverlayKind.MANUAL
+
+
+def test_a_broken_configuration(world: World) -> None:
+    """Something that is no configuration is refused."""
+    ok, text = said(world, Verb.APPLY_PLAN, plan={"environment": "production"})
+
+    assert not ok
+    assert "missing required field" in text

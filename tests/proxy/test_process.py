@@ -1,0 +1,104 @@
+"""A proxy's life: it lets its callers finish before it ends, and takes rotated secrets while it runs."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+from opentelemetry.trace import NoOpTracer
+
+from pointsman.fake import digest
+from pointsman.proxy.process import Proxy
+from support import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def slow_chat(world: Any, tokens: int = 20) -> Any:
+    """A provider whose streams take about a second, or as many as there are tokens for."""
+    fake = await world.provider("a", token_delay_ms=50.0, tokens=tokens)
+    world.route("chat", chain="a")
+    await world.publish()
+    return fake
+
+
+def proxy_of(world: Any, state_dir: Path, **settings: Any) -> Proxy:
+    """A proxy that has not begun to run."""
+    return Proxy(
+        world.settings(**settings),
+        name="p9",
+        boot="b",
+        store=world.store,
+        state_dir=state_dir,
+        tracer=NoOpTracer(),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(proxy: Proxy) -> AsyncIterator[str]:
+    """Run it; the address that it listens at."""
+
+    async def run(*, task_status: Any) -> None:
+        await proxy.run(task_status=task_status)
+
+    async with anyio.create_task_group() as tasks:
+        address = await tasks.start(run)
+        await eventually(lambda: proxy.ready)
+        yield address
+        proxy.stop()
+
+
+async def drained(world: Any, state_dir: Path, session: Any, **settings: Any) -> bytes:
+    """Stop a proxy in the middle of a stream; what the caller got of it."""
+    proxy = proxy_of(world, state_dir, **settings)
+    async with running(proxy) as address:
+        url = f"http://{address}/v1/chat/completions"
+        async with session.post(url, json={"model": "chat", "stream": True, "messages": []}) as response:
+            body = bytes(await response.content.readany())
+            proxy.stop()
+            try:
+                while chunk := await response.content.readany():
+                    body += chunk
+            except aiohttp.ClientError:
+                body += b"CUT"
+        with pytest.raises(OSError, match="attempts failed"):
+            await anyio.connect_tcp(*address.split(":"))
+    return body
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A caller's client."""
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+async def test_a_running_stream_is_finished(world: Any, state_dir: Path, session: Any) -> None:
+    """Nobody new is let in, and what has begun comes to its end."""
+    await slow_chat(world)
+    body = await drained(world, state_dir, session)
+    assert b"[DONE]" in body
+    assert not body.endswith(b"CUT")
+
+
+async def test_the_drain_has_an_end(world: Any, state_dir: Path, session: Any) -> None:
+    """After drain_s those who are left are cut off, visibly."""
+    await slow_chat(world, tokens=200)
+    body = await drained(world, state_dir, session, drain_s=0.2)
+    assert b"[DONE]" not in body
+    assert body.endswith(b"CUT")
+
+
+async def test_a_rotated_secret_is_sent_when_asked_to(world: Any, state_dir: Path, session: Any) -> None:
+    """No restart, no new table."""
+    fake = await slow_chat(world, tokens=1)
+    proxy = proxy_of(world, state_dir)
+    async with running(proxy) as address:
+        world.secret_file("a").write_text("sk-rotated")
+        proxy.reread_secrets()
+        async with session.post(f"http://{address}/v1/chat/completions", json={"model": "chat"}) as response:
+            await response.read()
+    assert fake.requests.last.credential_sha256 == digest("sk-rotated")

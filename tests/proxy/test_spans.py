@@ -1,0 +1,38 @@
+"""The trace of a request."""
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_request_is_a_span_with_its_attempts_below(world: Any, running_proxy: Any) -> None:
+    """By the GenAI conventions, in the caller's own trace, without any secret."""
+    first, _ = await world.provider("a"), await world.provider("b")
+    world.route("chat", chain="a b")
+    await world.publish()
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    first.die()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with running_proxy(tracer=provider.get_tracer("test")) as caller:
+        await caller.chat(headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    failed, served, request = exporter.get_finished_spans()
+    assert [span.name for span in (failed, served, request)] == [
+        "proxy.attempt",
+        "proxy.attempt",
+        "proxy.request",
+    ]
+    assert format(request.context.trace_id, "032x") == trace
+    assert served.parent.span_id == request.context.span_id
+    assert request.attributes["gen_ai.operation.name"] == "chat"
+    assert request.attributes["http.response.status_code"] == 200
+    assert failed.attributes["pointsman.fault"] == "outage"
+    assert served.attributes["gen_ai.request.model"] == "b-model"
+    assert served.attributes["gen_ai.usage.output_tokens"] > 0
+    assert "secret" not in "".join(span.to_json() for span in (failed, served, request))
