@@ -47,17 +47,17 @@ def held(number: int, store: Store, settings: Settings, trust: Trust, folder: Pa
     return feed
 
 
-async def main(url: str, config: str, first: str, count: str, folder: str) -> None:
+async def main(url: str, config: str, first: int, count: int, folder: Path) -> None:
     """Hold the feeds until the process is ended."""
     settings = sources.load(Path(config))
     trust = Trust.of(settings)
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        for number in range(int(first), int(first) + int(count)):
+        for number in range(first, first + count):
             store = await stack.enter_async_context(Store.connect(url, world.KEYS))
-            tasks.start_soon(held(number, store, settings, trust, Path(folder)).run)
+            tasks.start_soon(held(number, store, settings, trust, folder).run)
         await anyio.sleep_forever()
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))

@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 
 from bench import machine, world
-from bench.sheet import Sheet
+from bench.sheet import Sheet, Value
 from pointsman.core.table import Version
 from pointsman.store.client import Store
 
@@ -147,7 +147,7 @@ def proxy(sheet: Sheet, upstream: int, *, quick: bool) -> None:
 
         def look() -> None:
             held = machine.rss_mib(pid)
-            row = {"process": f"proxy, {STREAMS} idle streams", "RSS (MiB)": held}
+            row: dict[str, Value] = {"process": f"proxy, {STREAMS} idle streams", "RSS (MiB)": held}
             sheet.rows.append(row | {"a stream (KiB)": 1024 * (held - after) / STREAMS})
 
         anyio.run(hold, port, STREAMS, look)

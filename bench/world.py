@@ -69,7 +69,7 @@ def sized(
 
 
 def _weights(chain: Sequence[str]) -> dict[str, float]:
-    weights = dict(zip(chain, (50, 30, 20), strict=False))
+    weights: dict[str, float] = dict(zip(chain, (50, 30, 20), strict=False))
     weights[chain[0]] += 100 - sum(weights.values())
     return weights
 

@@ -29,7 +29,7 @@ def test_validate_says_what_is_there() -> None:
     result = run("validate", "--config", str(EXAMPLE))
     assert result.exit_code == 0
     assert "is valid: 5 providers, 5 targets, 2 routes." in " ".join(result.stdout.split())
-    assert "  bedrock: 27 s, 67 s if only completions hang\n" in result.stdout
+    assert "  bedrock: 23 s, 63 s if only completions hang\n" in result.stdout
 
 
 def test_validate_for_scripts() -> None:
@@ -37,7 +37,7 @@ def test_validate_for_scripts() -> None:
     result = run("validate", "--config", str(EXAMPLE), "--output", "json")
     found = json.loads(result.stdout)
     assert (found["valid"], found["problems"]) == (True, [])
-    assert found["detection_s"]["meta"] == {"dead": 27.0, "hanging": 67.0}
+    assert found["detection_s"]["meta"] == {"dead": 23.0, "hanging": 63.0}
 
 
 def test_validate_shows_every_problem_with_its_cure(write: Write) -> None:

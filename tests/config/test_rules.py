@@ -15,9 +15,9 @@ Write = Callable[..., Path]
 
 
 def test_the_defaults_find_a_dead_target_in_time() -> None:
-    """10 × 1.1 + 2 gaps of 2 + 3 deadlines of 4 s is under 30 s; a hanging model is found within 67 s."""
-    assert detection_s(ProbeSettings(), PolicySettings()) == pytest.approx(27.0)
-    assert zombie_detection_s(ProbeSettings(), PolicySettings()) == pytest.approx(67.0)
+    """10 × 1.1 + 3 deadlines of 4 s is under 30 s; a hanging model is found within 30 × 1.1 + 3 × 10 = 63 s."""
+    assert detection_s(ProbeSettings(), PolicySettings()) == pytest.approx(23.0)
+    assert zombie_detection_s(ProbeSettings(), PolicySettings()) == pytest.approx(63.0)
     assert zombie_detection_s(ProbeSettings(generate=False), PolicySettings()) is None
 
 

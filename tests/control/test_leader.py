@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from control_daemons import report_of, settings_of, shares_in, table_in
 
 from pointsman.core.evidence import Verb
-from pointsman.core.model import Decision
+from pointsman.core.model import Decision, State
 from pointsman.core.table import Version
 from pointsman.store.client import Store
 from support import ValkeyServer, eventually
@@ -61,6 +60,8 @@ async def test_the_fence_stops_a_leader_that_cannot_renew(
     """With the store frozen, a leader regards itself as none before its lease could have run out."""
     async with daemons("a", url=own_valkey.url, timeout_s=0.2) as daemon:
         await eventually(lambda: daemon.leads)
+        acquired = daemon.control.leadership._fence
+        await eventually(lambda: daemon.control.leadership._fence > acquired)
         with own_valkey.frozen():
             began = time.monotonic()
             await eventually(lambda: not daemon.leads)
@@ -123,7 +124,7 @@ async def test_an_older_daemon_does_not_lead_newer_state(
     await store.save(
         lease,
         None,
-        Decision(state=msgspec.structs.replace(empty_state(), format=999), table=None, reasons={}),
+        Decision(state=State(format=999), table=None, reasons={}),
     )
     async with daemons("a") as daemon:
         await eventually(lambda: daemon.ticks > 5)
@@ -273,9 +274,3 @@ async def set_weights(store: Store, shares_bp: dict[str, int]) -> None:
         return await shares_in(store) == shares_bp
 
     await eventually(published)
-
-
-def empty_state() -> Any:
-    from pointsman.core.model import State
-
-    return State()

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pointsman.core.evidence import Verb
+from pointsman.core.model import Decision, Drain, Phase
 from pointsman.core.table import Version
 from pointsman.store.client import Store
 from pointsman.store.errors import StoreDown
@@ -135,7 +136,7 @@ async def test_a_decision_on_a_state_that_moved_is_made_again(
         lease = daemon.control.leadership.lease
         stored = await store.load_state()
         assert stored is not None
-        drains = {"meta": msgspec.convert({"owner": "x", "reason": "y", "at_s": 1.0}, drain_type())}
+        drains = {"meta": Drain(owner="x", reason="y", at_s=1.0)}
         await store.save(lease, stored, decision_of(msgspec.structs.replace(stored, drains=drains)))
         daemon.kill_target("bedrock")
 
@@ -206,7 +207,9 @@ async def test_a_new_leader_waits_for_a_round_of_probes(store: Store, daemons: C
     await store.save(lease, stored, decision_of(msgspec.structs.replace(stored, health={})))
     await store.release(lease)
     async with daemons("b") as second:
-        await eventually(lambda: second.leads and second.ticks > 5)
+        await eventually(lambda: second.leads and second.control.loop.state)
+        ticks = second.ticks
+        await eventually(lambda: second.ticks > ticks + 8)
         assert "bedrock" not in await shares_in(store)
         second.probe_all()
         assert await eventually(lambda: is_in(store, "bedrock"))
@@ -237,7 +240,8 @@ async def test_a_probe_counts_once_when_the_saves_reply_is_lost(
     async with daemons(settings=settings_of(control=SLOW)) as daemon:
         await eventually(lambda: shares_in(store))
         daemon.probe_all()
-        await eventually(lambda: store_has_health(store))
+        await store.wake()
+        await eventually(lambda: all_are_healthy(store))
         save, lost = daemon.store.save, []
 
         async def save_without_reply(*arguments: Any) -> Any:
@@ -248,10 +252,9 @@ async def test_a_probe_counts_once_when_the_saves_reply_is_lost(
 
         daemon.store.save = save_without_reply
         daemon.probe("bedrock", REFUSED)
-        await eventually(lambda: lost)
-        ticks = daemon.ticks
+        await eventually(lambda: not daemon.control.health()["ready"])
         await store.wake()
-        await eventually(lambda: daemon.ticks > ticks + 1)
+        await eventually(lambda: daemon.control.health()["ready"])
 
         async def counted() -> int:
             return (await store.load_state()).health["bedrock"].reach_streak
@@ -303,6 +306,11 @@ async def published_version(store: Store, shares: dict[str, int]) -> str:
     return str(table.version) if table and table.routes["chat"].shares_bp == shares else ""
 
 
+async def all_are_healthy(store: Store) -> bool:
+    state = await store.load_state()
+    return all(health.phase is Phase.HEALTHY for health in state.health.values())
+
+
 async def store_has_health(store: Store) -> bool:
     state = await store.load_state()
     return state is not None and len(state.health) == 3
@@ -316,13 +324,5 @@ async def is_in(store: Store, target: str) -> bool:
     return target in await shares_in(store)
 
 
-def decision_of(state: Any) -> Any:
-    from pointsman.core.model import Decision
-
+def decision_of(state: Any) -> Decision:
     return Decision(state=state, table=None, reasons={})
-
-
-def drain_type() -> Any:
-    from pointsman.core.model import Drain
-
-    return Drain

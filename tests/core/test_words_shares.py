@@ -77,7 +77,10 @@ def test_failover(world: World) -> None:
     """A failover moves the whole share, on every route that uses the target, until it is taken back."""
     assert said(world, Verb.FAILOVER, **{"from": "google", "to": "bedrock"}) == (
         True,
-        "failover: chat: google → bedrock, now bedrock 80 %, meta 20 %; small: google → bedrock, now meta 60 %, bedrock 40 %",
+        (
+            "failover: chat: google → bedrock, now bedrock 80 %, meta 20 %; "
+            "small: google → bedrock, now meta 60 %, bedrock 40 %"
+        ),
     )
     assert overlay(world) == Overlay(
         id="failover:chat:2-0", kind=OverlayKind.FAILOVER, route="chat", shares_bp={"bedrock": 8000, "meta": 2000},

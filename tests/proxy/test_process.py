@@ -38,11 +38,12 @@ def proxy_of(world: Any, state_dir: Path, **settings: Any) -> Proxy:
 
 
 @contextlib.asynccontextmanager
-async def running(proxy: Proxy) -> AsyncIterator[str]:
-    """Run it; the address that it listens at."""
+async def running(proxy: Proxy, scope: anyio.CancelScope | None = None) -> AsyncIterator[str]:
+    """Run it (in `scope`, if one is given); the address that it listens at."""
 
     async def run(*, task_status: Any) -> None:
-        await proxy.run(task_status=task_status)
+        with scope or anyio.CancelScope():
+            await proxy.run(task_status=task_status)
 
     async with anyio.create_task_group() as tasks:
         address = await tasks.start(run)
@@ -51,14 +52,16 @@ async def running(proxy: Proxy) -> AsyncIterator[str]:
         proxy.stop()
 
 
-async def drained(world: Any, state_dir: Path, session: Any, **settings: Any) -> bytes:
-    """Stop a proxy in the middle of a stream; what the caller got of it."""
-    proxy = proxy_of(world, state_dir, **settings)
-    async with running(proxy) as address:
+async def drained(
+    world: Any, state_dir: Path, session: Any, *, cancel: bool = False, **settings: Any
+) -> bytes:
+    """Stop (or cancel) a proxy in the middle of a stream; what the caller got of it."""
+    proxy, scope = proxy_of(world, state_dir, **settings), anyio.CancelScope()
+    async with running(proxy, scope) as address:
         url = f"http://{address}/v1/chat/completions"
         async with session.post(url, json={"model": "chat", "stream": True, "messages": []}) as response:
             body = bytes(await response.content.readany())
-            proxy.stop()
+            scope.cancel() if cancel else proxy.stop()
             try:
                 while chunk := await response.content.readany():
                     body += chunk
@@ -76,10 +79,11 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-async def test_a_running_stream_is_finished(world: Any, state_dir: Path, session: Any) -> None:
-    """Nobody new is let in, and what has begun comes to its end."""
+@pytest.mark.parametrize("cancel", [False, True])
+async def test_a_running_stream_is_finished(world: Any, state_dir: Path, session: Any, cancel: bool) -> None:
+    """Nobody new is let in, and what has begun comes to its end: stopped or cancelled."""
     await slow_chat(world)
-    body = await drained(world, state_dir, session)
+    body = await drained(world, state_dir, session, cancel=cancel)
     assert b"[DONE]" in body
     assert not body.endswith(b"CUT")
 

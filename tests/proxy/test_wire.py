@@ -3,7 +3,7 @@
 import pytest
 
 from pointsman.core.evidence import RateLimit
-from pointsman.proxy.api import Api, api_of, join, stored_response_id
+from pointsman.proxy.api import Api, api_of, stored_response_id, url_of
 from pointsman.proxy.clock import SavedClock, remaining_after_restart
 from pointsman.proxy.headers import to_caller, to_provider
 from pointsman.proxy.ratelimits import tightest
@@ -24,20 +24,20 @@ from pointsman.proxy.ratelimits import tightest
 )
 def test_one_version_in_the_url(base: str, family: str, path: str, url: str) -> None:
     """Never two /v1, never none where one belongs."""
-    assert join(base, family, path) == url
+    assert url_of(base, family, path) == url
 
 
 def test_the_query_travels_without_keys() -> None:
     """?beta=true does, a key does not."""
     assert (
-        join("https://h", "anthropic", "/v1/messages", "beta=true&key=SECRET")
+        url_of("https://h", "anthropic", "/v1/messages", "beta=true&key=SECRET")
         == "https://h/v1/messages?beta=true"
     )
     assert (
-        join("https://h", "anthropic", "/v1/messages", "key=SECRET&beta=true")
+        url_of("https://h", "anthropic", "/v1/messages", "key=SECRET&beta=true")
         == "https://h/v1/messages?beta=true"
     )
-    assert join("https://h", "anthropic", "/v1/messages", "monkey=1") == "https://h/v1/messages?monkey=1"
+    assert url_of("https://h", "anthropic", "/v1/messages", "monkey=1") == "https://h/v1/messages?monkey=1"
 
 
 def test_the_path_and_the_method_make_the_api() -> None:

@@ -16,6 +16,7 @@ from pointsman.core.table import Table
 from pointsman.store.client import Lease, Store
 from pointsman.store.errors import StoreDown, StoreError
 from pointsman.store.keys import Keys
+from pointsman.store.subscription import Subscription
 from support import ValkeyServer, eventually
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,40 @@ async def test_iterator_may_begin_before_the_server(own_valkey: ValkeyServer, ow
         assert told == []
         own_valkey.start()
         await eventually(lambda: told == [""])
+
+
+async def test_frozen_server_is_noticed_by_a_subscriber(
+    own_valkey: ValkeyServer, own_store: Store, keys: Keys
+) -> None:
+    """A connection on which nobody answers any more is given up, and the next subscription tells of it."""
+    async with aclosing(Subscription(own_store._wire, keys.wake_channel, silence_s=0.1)) as wakes:
+        assert await anext(wakes) == ""
+        with own_valkey.frozen(), anyio.move_on_after(1.0):
+            raise AssertionError(await anext(wakes))
+        with anyio.fail_after(5.0):
+            assert await anext(wakes) == ""
+
+
+async def test_silence_alone_is_no_loss(store: Store, keys: Keys) -> None:
+    """A quiet channel of a server that answers is not subscribed to again."""
+    async with aclosing(Subscription(store._wire, keys.wake_channel, silence_s=0.02)) as wakes:
+        assert await anext(wakes) == ""
+        with anyio.move_on_after(0.3):
+            raise AssertionError(await anext(wakes))
+        await store.wake()
+        assert await anext(wakes) == "wake"
+
+
+async def test_closing_the_store_ends_its_subscriptions(store: Store, store_url: str, keys: Keys) -> None:
+    """A subscription that nobody closed does not outlive its store."""
+    async with Store.connect(store_url, keys, timeout_s=5.0) as other:
+        assert await anext(other.hints()) == ""
+        assert await store._wire.read("PUBSUB NUMSUB", keys.hint_channel) == [(keys.hint_channel.encode(), 1)]
+
+    async def nobody_listens() -> bool:
+        return (await store._wire.read("PUBSUB NUMSUB", keys.hint_channel))[0][1] == 0
+
+    await eventually(nobody_listens)
 
 
 async def test_frozen_server_is_noticed_within_the_deadline(

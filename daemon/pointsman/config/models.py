@@ -30,8 +30,8 @@ class ProbeSettings(Section):
 
     reach_interval_s: PositiveSeconds = 10.0
     generate_interval_s: PositiveSeconds = 30.0
-    # 4 s and not 5: with three failures of which each takes its whole deadline, a target that swallows packets
-    # is found after 10 × 1.1 + 2 × 2 + 3 × 4 = 27 s, under the bound of 30 s (policy.detection_bound_s).
+    # A target that swallows packets takes the whole deadline three times: it is found after at most
+    # 10 × 1.1 + 3 × 4 = 23 s, under the bound of 30 s (policy.detection_bound_s).
     reach_timeout_s: PositiveSeconds = 4.0
     generate_timeout_s: PositiveSeconds = 10.0
     suspect_gap_s: PositiveSeconds = 2.0

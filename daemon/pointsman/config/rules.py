@@ -14,6 +14,7 @@ from pointsman.config import addresses
 from pointsman.config.errors import KeyPath, dotted, nearest, plain
 from pointsman.config.models import PolicySettings, ProbeSettings, ProviderSettings, RouteSettings, Settings
 from pointsman.config.plan import to_bp
+from pointsman.core import cadence
 from pointsman.core.table import FULL_BP, percent
 
 BUCKET_S: Final = 10  # the slice of the rolling window, core.model.Bucket
@@ -84,21 +85,19 @@ def _unknown(path: KeyPath, name: str, known: Iterable[str], what: str) -> Itera
 
 
 def detection_s(probe: ProbeSettings, policy: PolicySettings) -> float:
-    """The longest time to find a hard-down target without traffic, in seconds.
-
-    The first failure comes at the latest one jittered interval after the fault; the others follow after the
-    suspect gap. A refused connection fails at once, but one that swallows packets takes every deadline.
-    """
-    n = policy.probe_failures
-    return probe.reach_interval_s * 1.1 + (n - 1) * probe.suspect_gap_s + n * probe.reach_timeout_s
+    """The longest time to find a hard-down target without traffic, in seconds: the cadence's own bound."""
+    return cadence.detection_bound_s(_timing(probe), failures=policy.probe_failures)
 
 
 def zombie_detection_s(probe: ProbeSettings, policy: PolicySettings) -> float | None:
     """The same for a target whose completions hang while it answers everything else; None if it is not asked."""
-    n = policy.probe_failures
     if not probe.generate:
         return None
-    return probe.generate_interval_s * 1.1 + (n - 1) * probe.suspect_gap_s + n * probe.generate_timeout_s
+    return cadence.zombie_bound_s(_timing(probe), failures=policy.probe_failures)
+
+
+def _timing(probe: ProbeSettings) -> cadence.ProbeTiming:
+    return cadence.ProbeTiming(**probe.model_dump())
 
 
 def _detection(providers: Mapping[str, ProviderSettings], policy: PolicySettings) -> Iterator[Finding]:
@@ -117,7 +116,7 @@ def _detection(providers: Mapping[str, ProviderSettings], policy: PolicySettings
             places[("providers", name, "probe") if own else ("policy", changed)] = found_s
     for place, found_s in places.items():
         found, bound = plain(round(found_s, 3)), plain(policy.detection_bound_s)
-        sum_ = "reach_interval_s × 1.1 + suspect gaps + reach deadlines"
+        sum_ = "reach_interval_s × 1.1 + a deadline or gap for each failure"
         text = f"a dead target would be found after {found} s ({sum_}), not under {bound} s"
         yield Finding(place, text, cure, (("policy",),))
 

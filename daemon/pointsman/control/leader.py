@@ -59,11 +59,6 @@ class Leadership:
         """The lease while it may be written under; None on standby and behind the fence."""
         return self._lease if time.monotonic() < self._fence else None
 
-    @property
-    def fence_left_s(self) -> float:
-        """Seconds in which this process may still write."""
-        return max(0.0, self._fence - time.monotonic()) if self._lease else 0.0
-
     async def keep(self) -> None:
         """Acquire and renew for ever. A store that is away is asked again; the fence does the rest."""
         while True:

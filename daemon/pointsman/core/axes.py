@@ -126,7 +126,9 @@ def _soften(target: str, health: Health, until_s: float, context: Context, notes
     if until_s <= max(health.softened_until_s, context.now_s):
         return health
     if not health.softened_until_s:
-        text = f"{target} asks to go slower: half weight until {clock(until_s)}, {until_s - context.now_s:.0f} s"
+        text = (
+            f"{target} asks to go slower: half weight until {clock(until_s)}, {until_s - context.now_s:.0f} s"
+        )
         notes.append(note(context.now_s, "target.softened", target, text))
     return replace(health, softened_until_s=until_s)
 

@@ -4,6 +4,8 @@ Called on every tick; what it returns is saved first and published afterwards. T
 state alone, so a crash between the two heals on the next tick: what routes then differs from what is published.
 """
 
+import heapq
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -12,7 +14,7 @@ from pointsman.core import breaker, overlays, words
 from pointsman.core.axes import Context, clock
 from pointsman.core.evidence import Evidence
 from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, totals
-from pointsman.core.model import Decision, Health, Note, Phase, Plan, State
+from pointsman.core.model import Decision, Health, Note, Path, Phase, Plan, State
 from pointsman.core.table import (
     RouteEntry,
     Stage,
@@ -105,6 +107,8 @@ def _with_health(state: State, gathered: Gathered, plan: Plan, now_s: float) -> 
     notes: list[Note] = []
     changed: dict[str, Health] = {}
     no_proxies = not _live_proxies(gathered, plan, now_s)
+    # Two are enough to know of every provider when another one answered last.
+    latest = heapq.nlargest(2, gathered.paths.items(), key=lambda path: path[1].answered_s)
     for target, entry in plan.targets.items():
         before = state.health.get(target)
         seen = gathered.seen.get(target)
@@ -114,7 +118,7 @@ def _with_health(state: State, gathered: Gathered, plan: Plan, now_s: float) -> 
         context = Context(
             now_s=now_s,
             policy=plan.policy,
-            path_proven_s=_path_proven_s(entry.provider, gathered),
+            path_proven_s=_path_proven_s(entry.provider, latest, gathered),
             alone=len(plan.providers) < 2,
             reach_is_trial=no_proxies and not plan.providers[entry.provider].generate,
         )
@@ -132,12 +136,12 @@ def _due(health: Health, plan: Plan, now_s: float) -> bool:
     return waits_for_trial or breaker.due(health, plan.policy, now_s)
 
 
-def _path_proven_s(provider: str, gathered: Gathered) -> float:
+def _path_proven_s(provider: str, latest: Sequence[tuple[str, Path]], gathered: Gathered) -> float:
     """When the leader's way out was last seen to work by another provider, or by traffic; 0 while in doubt."""
     if gathered.egress_suspect:
         return 0.0
-    others = [path.answered_s for name, path in gathered.paths.items() if name != provider]
-    return max([*others, gathered.live_success_s], default=0.0)
+    others = [path.answered_s for name, path in latest if name != provider]
+    return max([*others, gathered.live_success_s])
 
 
 def _live_proxies(gathered: Gathered, plan: Plan, now_s: float) -> list[str]:
@@ -177,9 +181,13 @@ def _trouble_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]
 
 def standing(target: str, state: State, plan: Plan, now_s: float) -> Standing:
     """The target as weighing sees it, with the sentence that `explain` shows."""
+    return _standing(target, state, plan, now_s, _rejected(state, plan, now_s))
+
+
+def _standing(target: str, state: State, plan: Plan, now_s: float, rejected: Mapping[str, str]) -> Standing:
     health = state.health.get(target, Health())
     capacity_rps = plan.targets[target].capacity_rps
-    unfit = _unfit(target, health, state, plan, now_s)
+    unfit = _unfit(target, health, state, rejected)
     if unfit:
         return Standing(factor=0.0, eligible=False, why=unfit, capacity_rps=capacity_rps)
     factor = breaker.factor(health, plan.policy, now_s)
@@ -193,17 +201,22 @@ def standing(target: str, state: State, plan: Plan, now_s: float) -> Standing:
     )
 
 
-def _unfit(target: str, health: Health, state: State, plan: Plan, now_s: float) -> str:
+def _unfit(target: str, health: Health, state: State, rejected: Mapping[str, str]) -> str:
     drain = state.drains.get(target)
     if drain is not None:
         return f"drained by {drain.owner}: {drain.reason}"
     if health.barred:
         return f"barred: {health.barred}"
-    live = [v for v in state.vantages.values() if now_s - v.seen_s <= plan.policy.proxy_lost_s]
-    missing = [vantage.missing[target] for vantage in live if target in vantage.missing]
-    if live and len(missing) == len(live):
-        return f"rejected by every proxy: {missing[0]}"
+    if target in rejected:
+        return f"rejected by every proxy: {rejected[target]}"
     return ""
+
+
+def _rejected(state: State, plan: Plan, now_s: float) -> dict[str, str]:
+    """The targets that no live proxy can serve, with the reason that one of them gives."""
+    live = [v.missing for v in state.vantages.values() if now_s - v.seen_s <= plan.policy.proxy_lost_s]
+    first = live[0] if live else {}
+    return {target: why for target, why in first.items() if all(target in missing for missing in live)}
 
 
 def _why(health: Health, factor: float, now_s: float) -> str:
@@ -223,7 +236,8 @@ def _why(health: Health, factor: float, now_s: float) -> str:
 def _table(
     state: State, plan: Plan, now_s: float, epoch: int, published: Table | None
 ) -> tuple[Table, dict[str, dict[str, str]], list[Note]]:
-    standings = {target: standing(target, state, plan, now_s) for target in plan.targets}
+    rejected = _rejected(state, plan, now_s)
+    standings = {target: _standing(target, state, plan, now_s, rejected) for target in plan.targets}
     routes: dict[str, RouteEntry] = {}
     reasons: dict[str, dict[str, str]] = {}
     notes: list[Note] = []
@@ -268,11 +282,8 @@ def _table(
 
 
 def _demand_rps(targets: tuple[str, ...], state: State, now_s: float) -> float:
-    answered = 0
-    for target in targets:
-        health = state.health.get(target)
-        if health is not None:
-            answered += failures_and_answers(totals(health.window, now_s - DEMAND_WINDOW_S))[1]
+    windows = [totals(state.health[target].window, now_s - DEMAND_WINDOW_S) for target in targets]
+    answered = sum(failures_and_answers(window)[1] for window in windows)
     return answered / (DEMAND_WINDOW_S + now_s % BUCKET_S)  # what whole buckets really reach back
 
 
@@ -293,13 +304,12 @@ def _distress(route: str, weighed: Weighed, published: Table | None, now_s: floa
 def _entry(name: str, state: State, plan: Plan) -> TargetEntry:
     target = plan.targets[name]
     provider = plan.providers[target.provider]
-    health = state.health.get(name)
     return TargetEntry(
         provider=target.provider,
         model=target.model,
         family=provider.family.value,
         base_url=provider.base_url,
-        generation=health.generation if health else 0,
+        generation=state.health[name].generation,
         headers=provider.headers,
     )
 
@@ -313,10 +323,9 @@ def _trials(state: State, plan: Plan, now_s: float) -> tuple[Trial, ...]:
         return ()
     granted: list[Trial] = []
     for name, target in plan.targets.items():
-        health = state.health.get(name)
-        if health is None or health.phase is not Phase.HALF_OPEN or name in state.drains or health.barred:
-            continue
-        if now_s < health.throttled_until_s:
+        health = state.health[name]
+        unfit = name in state.drains or health.barred or now_s < health.throttled_until_s
+        if health.phase is not Phase.HALF_OPEN or unfit:
             continue
         waited = now_s - health.since_s >= breaker.TRIAL_PATIENCE_S
         if waited or not plan.providers[target.provider].generate:

@@ -63,8 +63,9 @@ def gather(state: State, evidence: Evidence, plan: Plan, now_s: float) -> Gather
     """Sort the evidence out by target (pure; `state` is only read)."""
     seen: dict[str, Seen] = {}
     paths = _paths(state.paths, evidence.probes)
+    of_provider = _of_provider(plan)
     for result in evidence.probes:
-        for target in _concerned(result, plan):
+        for target in _concerned(result, plan, of_provider):
             _entry(seen, target).probes.append(result)
     live = [r for r in evidence.reports if (r.environment, r.fleet) == (plan.environment, plan.fleet)]
     vantages, fresh = _vantages(state.vantages, live, seen, plan, paths, now_s)
@@ -87,11 +88,18 @@ def _entry(seen: dict[str, Seen], target: str) -> Seen:
     return seen[target]
 
 
-def _concerned(result: ProbeResult, plan: Plan) -> list[str]:
+def _of_provider(plan: Plan) -> dict[str, list[str]]:
+    targets: dict[str, list[str]] = {}
+    for name, target in plan.targets.items():
+        targets.setdefault(target.provider, []).append(name)
+    return targets
+
+
+def _concerned(result: ProbeResult, plan: Plan, of_provider: Mapping[str, list[str]]) -> list[str]:
     """A generate probe is about its target; a reach probe is about every target of its provider."""
     if result.target:
         return [result.target] if result.target in plan.targets else []
-    return [name for name, target in plan.targets.items() if target.provider == result.provider]
+    return of_provider.get(result.provider, [])
 
 
 def silent(outcome: Outcome) -> bool:

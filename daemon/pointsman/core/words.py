@@ -87,7 +87,7 @@ def _shares(plan: Plan, route: str, shares: object) -> dict[str, int]:
         checked[target] = share
     if sum(checked.values()) != FULL_BP:
         raise RefusedError(f"the shares of {route} sum to {percent(sum(checked.values()))}, not to 100 %")
-    return checked
+    return {target: share for target, share in checked.items() if share}
 
 
 def _until(now_s: float, for_s: object) -> float:
@@ -116,8 +116,7 @@ def _apply_plan(state: State, word: Word, now_s: float) -> tuple[State, str]:
     if old is not None and old.digest == plan.digest:
         return state, f"the configuration is active already, as revision {old.revision}"
     for overlay in state.overlays:
-        used = {target for target, share in overlay.shares_bp.items() if share}
-        if overlay.route not in plan.routes or used - plan.targets.keys():
+        if overlay.route not in plan.routes or overlay.shares_bp.keys() - plan.targets.keys():
             raise RefusedError(
                 f"{overlay.kind.value} on route {overlay.route} depends on what the new configuration removes: "
                 f"end it first (pointsman unpin {overlay.route}, or pointsman failback {overlay.route})"

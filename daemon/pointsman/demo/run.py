@@ -1,6 +1,7 @@
 """The demo from curtain to curtain."""
 
 import signal
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import anyio
@@ -40,10 +41,9 @@ async def run(duration_s: float, *, json: bool) -> int:
             summary = await _play(duration_s, view)
             scope.cancel()
     except* (StageError, TimeoutError) as errors:
-        for error in errors.exceptions:
-            view.console.print(
-                f"the demo could not go on: {error or type(error).__name__}", style="red", markup=False
-            )
+        for error in _leaves(errors):
+            why = str(error) or f"nothing happened for too long ({type(error).__name__})"
+            view.console.print(f"the demo could not go on: {why}", style="red", markup=False)
     if interrupted:
         return 130
     if summary is None:
@@ -52,6 +52,15 @@ async def run(duration_s: float, *, json: bool) -> int:
     if json:
         out.print(msgspec.json.encode(summary).decode(), soft_wrap=True, markup=False, highlight=False)
     return 1 if summary.failed else 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors themselves: task groups within task groups wrap them once each."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _play(duration_s: float, view: View) -> Summary:

@@ -126,6 +126,8 @@ class Door:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             accepted.setblocking(False)
+            # asyncio does this only for sockets whose protocol number is set: without it, streams wait for ACKs.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.accepted += 1
             self._tasks.start_soon(self._serve, accepted)
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from pointsman.core.endpoints import join
 from pointsman.core.model import Family, Provider, Target
 
 # Stable since 2023 and accepted by everything that speaks Messages; a provider's own header can name a later one.
@@ -42,11 +43,11 @@ class Adapter(Struct, frozen=True, kw_only=True):
         if not self.reach_path:
             base = urlsplit(provider.base_url)
             return f"{base.scheme}://{base.netloc}/"
-        return endpoint(provider, self.reach_path)
+        return join(provider.base_url, provider.family, self.reach_path)
 
     def generate_url(self, provider: Provider) -> str:
         """Where a generate probe asks."""
-        return endpoint(provider, GENERATE_PATHS[provider.family])
+        return join(provider.base_url, provider.family, GENERATE_PATHS[provider.family])
 
     def generate_body(self, provider: Provider, target: Target, max_tokens: int) -> bytes:
         """The smallest honest completion: one word in, `max_tokens` out at most, streamed."""
@@ -62,17 +63,3 @@ class Adapter(Struct, frozen=True, kw_only=True):
             if re.fullmatch(quirk.models, target.model):
                 body |= quirk.fields
         return msgspec.json.encode(body)
-
-
-def endpoint(provider: Provider, path: str) -> str:
-    """The URL of a path that starts with /v1.
-
-    A base URL of the openai family names its version itself ("https://h/api/v1", ".../v1beta/openai"), one of
-    the anthropic family does not, as the official clients have it; a version never appears twice.
-    """
-    base = provider.base_url.rstrip("/")
-    prefix = urlsplit(base).path
-    versioned = re.search(r"/v\d\w*$", prefix) is not None
-    if versioned or (provider.family is Family.OPENAI and prefix):
-        path = path.removeprefix("/v1")
-    return base + path

@@ -13,6 +13,7 @@ import aiohttp
 import anyio
 import msgspec
 
+from pointsman import __version__
 from pointsman.core.errors import Wire
 
 BODY_BYTES_MAX: Final = 1_000_000
@@ -156,6 +157,7 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"pointsman/{__version__} (probe)"},
         trace_configs=[trace],
     )
 

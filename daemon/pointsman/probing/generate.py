@@ -36,7 +36,9 @@ async def generate(client: Client, ask: Ask) -> Seen:
         sink=take,
     )
     outcome = known_good(_judge(answer, reading, ask))
-    return Seen(outcome, answer.latency_ms, first_token_ms, reading.tokens_in, reading.tokens_out)
+    # Both clocks are read after the last bytes came, one after the other: the whole is never shorter than its part.
+    latency_ms = max(answer.latency_ms, first_token_ms or 0.0)
+    return Seen(outcome, latency_ms, first_token_ms, reading.tokens_in, reading.tokens_out)
 
 
 def _judge(answer: Answer, reading: Reading, ask: Ask) -> Outcome:

@@ -7,11 +7,11 @@ A path decides the API, and the API the protocol family; the query never matters
 import re
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from pointsman.core.endpoints import join
 from pointsman.core.model import Family
 
 
@@ -64,20 +64,10 @@ def looks_anthropic(path: str, has_version: bool) -> bool:
     return has_version or path.startswith("/v1/messages")
 
 
-def join(base_url: str, family: str, path: str, query: str = "") -> str:
-    """The provider's URL for an inbound path that starts with /v1.
-
-    An OpenAI base URL names its version itself ("https://h/api/v1", ".../v1beta/openai"), an Anthropic one does
-    not, as the official clients have it; a base that ends in a version never gets a second one. Parameters that
-    carry a caller's key do not travel.
-    """
-    base = urlsplit(base_url)
-    prefix = base.path.rstrip("/")
-    versioned = re.search(r"/v\d\w*$", prefix) is not None
-    if path.startswith("/v1/") and (versioned or (family == Family.OPENAI and prefix)):
-        path = path.removeprefix("/v1")
+def url_of(base_url: str, family: str, path: str, query: str = "") -> str:
+    """The provider's URL for an inbound path and query. Parameters that carry a caller's key do not travel."""
     query = _SECRET_PARAMETER.sub("", query).removeprefix("&")
-    return f"{base.scheme}://{base.netloc}{prefix}{path}" + (f"?{query}" if query else "")
+    return join(base_url, family, path) + (f"?{query}" if query else "")
 
 
 # --- errors in the caller's own shape

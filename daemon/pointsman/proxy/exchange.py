@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pointsman.config.models import TimeoutSettings
 from pointsman.core.errors import Fault, Outcome, Wire, of_response, of_stream_error, of_wire
-from pointsman.proxy.api import join
+from pointsman.proxy.api import url_of
 from pointsman.proxy.body import BodyError, decompressed
 from pointsman.proxy.books import Account
 from pointsman.proxy.headers import Pairs, to_provider
@@ -124,7 +124,7 @@ class Exchange:
         own = endpoint.constant | endpoint.credentials[credential % len(endpoint.credentials)]
         return await self._upstream.send(
             job.method,
-            join(endpoint.base_url, endpoint.family, job.path, job.query),
+            url_of(endpoint.base_url, endpoint.family, job.path, job.query),
             to_provider(job.headers, own, keep_encoding=keep_encoding),
             body,
             endpoint.tls,

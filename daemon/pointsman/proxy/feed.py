@@ -24,7 +24,7 @@ from pointsman.store.client import Store
 from pointsman.store.errors import StoreError
 from pointsman.store.records import Published
 
-log = logs.get(__name__)
+log = logs.get("proxy.feed")
 
 SAVED_FORMAT: Final = 1
 

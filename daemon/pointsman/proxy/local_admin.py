@@ -20,7 +20,7 @@ from pointsman.proxy.feed import Feed
 from pointsman.proxy.pins import PinError, Pins
 from pointsman.proxy.requests import Ring
 
-log = logs.get(__name__)
+log = logs.get("proxy.admin")
 
 
 class _PinAsked(Struct, forbid_unknown_fields=True):

@@ -30,7 +30,7 @@ from pointsman.proxy.upstream import KEEP_ALIVE_S, Upstream
 from pointsman.proxy.view import Trust
 from pointsman.store.client import Store
 
-log = logs.get(__name__)
+log = logs.get("proxy")
 
 # After the drain, whoever is still being answered is cut off; this long the connections have to close.
 _CLOSE_S: Final = 0.5

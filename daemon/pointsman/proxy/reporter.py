@@ -15,7 +15,7 @@ from pointsman.proxy.pins import Pins
 from pointsman.store.client import Store
 from pointsman.store.errors import StoreError
 
-log = logs.get(__name__)
+log = logs.get("proxy.reports")
 
 # A failure seldom comes alone: this long the next ones may join the report of the first.
 GATHER_S: Final = 0.05

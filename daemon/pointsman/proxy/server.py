@@ -26,7 +26,7 @@ from pointsman.proxy.job import Job
 from pointsman.proxy.requests import Record, Ring
 from pointsman.proxy.view import View
 
-log = logs.get(__name__)
+log = logs.get("proxy")
 
 
 class TooLargeError(Exception):

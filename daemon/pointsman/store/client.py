@@ -4,7 +4,6 @@ All calls are short (`timeout_s`) and raise StoreError only: StoreDown, Fenced, 
 something is never repeated by itself: after StoreDown nobody knows whether it was applied.
 """
 
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -312,17 +311,17 @@ class Store:
         entries = await self._wire.read("XREVRANGE", self._keys.events, "+", oldest, "COUNT", count)
         return notes_of(entries[::-1], self._keys.events)
 
-    def follow_events(self, after: str = "$") -> AsyncIterator[tuple[str, Note]]:
+    def follow_events(self, after: str = "$") -> Following:
         """The notes after the one with the id `after` ("$": from now on), as they are written; never ends."""
         return Following(self._wire, self._keys.events, "0-0" if after == "-" else after)
 
     # --- hints
 
-    def hints(self) -> AsyncIterator[str]:
+    def hints(self) -> Subscription:
         """ "<epoch>.<revision>" of every new table; "" after every (re)subscription, since one may be lost."""
         return Subscription(self._wire, self._keys.hint_channel)
 
-    def wakes(self) -> AsyncIterator[str]:
+    def wakes(self) -> Subscription:
         """What wakes the leader; "" after every (re)subscription, since one may be lost."""
         return Subscription(self._wire, self._keys.wake_channel)
 

@@ -16,8 +16,7 @@ from pointsman.store.wire import Wire
 
 _PAUSE_MIN_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
-# A server that froze, or a network that drops packets, is noticed after two of these.
-_SILENCE_S: Final = 5.0
+SILENCE_S: Final = 5.0
 _BLOCK_S: Final = 2.0
 _BATCH: Final = 100
 
@@ -37,11 +36,16 @@ class _Patience:
 
 
 class Subscription(AsyncIterator[str]):
-    """The messages of one channel; "" after every (re)subscription. One task may read it."""
+    """The messages of one channel; "" after every (re)subscription. One task may read it.
 
-    def __init__(self, wire: Wire, channel: str) -> None:
+    A server that froze, or a network that drops packets, is noticed when there was neither a message for
+    `silence_s` nor an answer for as long again.
+    """
+
+    def __init__(self, wire: Wire, channel: str, *, silence_s: float = SILENCE_S) -> None:
         self._wire = wire
         self._channel = channel
+        self._silence_s = silence_s
         self._patience = _Patience()
         self._pubsub: Any = None
         self._asked = False
@@ -62,8 +66,8 @@ class Subscription(AsyncIterator[str]):
             self._pubsub = self._wire.pubsub()
             async with self._wire.told():
                 await self._pubsub.subscribe(self._channel)
-        async with self._wire.told(_SILENCE_S):
-            received = await self._pubsub.get_message(timeout=_SILENCE_S)
+        async with self._wire.told(self._silence_s):
+            received = await self._pubsub.get_message(timeout=self._silence_s)
         if received is None:
             await self._ask()
             return None

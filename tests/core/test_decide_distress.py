@@ -1,0 +1,169 @@
+"""The whole policy in distress: a proxy in trouble, valve, panic, closed routes."""
+
+import pytest
+
+from pointsman.core.evidence import ProbeKind, Verb
+from world import CHAT, NOON_S, World, plan_of
+
+REACH = ProbeKind.REACH
+
+
+@pytest.fixture
+def world() -> World:
+    return World(plan_of(CHAT))
+
+
+# --- a proxy in trouble
+
+
+def test_trouble_is_told_once(world: World) -> None:
+    """A proxy in trouble is told when it begins and when it ends; nothing moves by it."""
+    for provider in ("bedrock", "google", "meta"):
+        world.probe(provider, "ok")
+    for _ in range(2):
+        world.live("p1", "bedrock", "refused", 30)
+        world.live("p1", "google", "refused", 30)
+        world.tick(1.0)
+    assert world.told("proxy.trouble") == [
+        "p1 is refused by every provider while they answer others: it is the one in trouble"
+    ]
+    assert world.shares() == {"bedrock": 50, "google": 30, "meta": 20}
+
+    world.live("p1", "bedrock", "ok")
+    world.tick(1.0)
+    world.beat("p1")
+    world.tick(1.0)
+    assert world.told("proxy.trouble")[1:] == ["p1 reaches providers again"]
+    assert world.phase("google") == "healthy"
+
+
+# --- distress
+
+
+def test_valve(world: World) -> None:
+    """The last target out leaves the valve open for the one that returns first; it is said once."""
+    for target in ("meta", "google", "bedrock"):
+        world.trip(target)
+    world.tick_for(3)
+
+    assert world.shares() == {"meta": 100}
+    assert world.told("route.valve") == ["all targets of chat are out, using safety valve: meta"]
+
+
+def test_valve_of_another(world: World) -> None:
+    """When the valve opens for another, it is said again."""
+    for target in ("meta", "google", "bedrock"):
+        world.trip(target)
+    world.say(Verb.DRAIN, target="meta")
+    world.tick()
+
+    assert world.shares() == {"google": 100}
+    assert world.told("route.valve")[1:] == ["all targets of chat are out, using safety valve: google"]
+
+
+def test_valve_from_the_start() -> None:
+    """A valve in the first table of all is said too."""
+    world = World(plan_of({"chat": {"bedrock": 100}}))
+    world.trip("bedrock")
+    world.table = None
+    world.tick()
+
+    assert len(world.told("route.valve")) == 2
+
+
+def test_valve_of_a_single_target() -> None:
+    """A route with a single target never ejects it: the same shares, but it is said."""
+    world = World(plan_of({"chat": {"bedrock": 100}}))
+    world.trip("bedrock")
+
+    assert world.shares() == {"bedrock": 100}
+    assert len(world.told("route.valve")) == 1
+
+
+def test_closed() -> None:
+    """A route with nobody eligible is closed, says why once, and opens again."""
+    world = World(plan_of({"chat": {"bedrock": 100}}))
+    for _ in range(2):
+        world.probe("bedrock", "401")
+        world.tick(1.0)
+    world.tick_for(3)
+    assert world.shares() == {}
+    assert world.table is not None
+    assert world.table.routes["chat"].closed == "no target is eligible: bedrock barred: HTTP 401"
+    assert world.told("route.closed") == ["chat: no target is eligible: bedrock barred: HTTP 401"]
+
+    world.probe("bedrock", "402")
+    world.tick(1.0)
+    assert len(world.told("route.closed")) == 1
+
+    world.probe("bedrock", "ok")
+    world.tick(1.0)
+    assert world.shares() == {"bedrock": 100}
+
+
+def test_closed_from_the_start() -> None:
+    """A closed route in the first table of all is said too."""
+    world = World(plan_of({"chat": {"bedrock": 100}}))
+    for _ in range(2):
+        world.probe("bedrock", "401")
+        world.tick(1.0)
+    world.table = None
+    world.tick()
+
+    assert len(world.told("route.closed")) == 2
+
+
+def busy(answers: int, after_s: float = 0.0) -> World:
+    """Bedrock is out, and google, which can carry ten requests a second, has answered so many."""
+    world = World(plan_of({"chat": {"bedrock": 80, "google": 20}}, capacities={"google": 10.0}))
+    world.trip("bedrock", "500")
+    world.live("p1", "google", "ok", answers)
+    world.now_s = NOON_S + 10
+    world.tick(after_s)
+    return world
+
+
+def test_panic() -> None:
+    """More than the survivors can carry over half a minute is a panic, said once."""
+    world = busy(301)
+    world.live("p1", "google", "ok", 10)
+    world.tick(1.0)
+
+    assert world.shares() == {"bedrock": 80, "google": 20}
+    assert world.told("route.panic") == ["chat: the survivors cannot carry the demand, cooldowns are ignored"]
+
+
+def test_no_panic() -> None:
+    """As much as they can carry is none, and neither is more of it in a longer time."""
+    assert busy(300).told("route.panic") == []
+    assert busy(399, after_s=9.9).told("route.panic") == []
+    assert busy(400, after_s=9.9).told("route.panic") != []
+
+
+def test_demand_is_the_recent() -> None:
+    """Demand is what was answered in the last half minute, failures and all, callers' faults not."""
+    world = busy(301)
+    world.tick(39.9)
+    assert world.shares() == {"google": 100}
+
+    failing = busy(290)
+    failing.live("p1", "google", "500", 4)
+    failing.live("p1", "google", "ok", 7)
+    failing.tick()
+    assert failing.shares() == {"bedrock": 80, "google": 20}
+
+    calling = busy(290)
+    calling.live("p1", "google", "400", 400)
+    calling.tick()
+    assert calling.shares() == {"google": 100}
+
+
+def test_demand_is_the_routes() -> None:
+    """What is answered on targets of other routes is no demand of this one."""
+    routes = {"chat": {"bedrock": 80, "google": 20}, "small": {"meta": 100}}
+    world = World(plan_of(routes, capacities={"google": 10.0}))
+    world.trip("bedrock", "500")
+    world.live("p1", "meta", "ok", 9_000)
+    world.tick(1.0)
+
+    assert world.shares() == {"google": 100}
