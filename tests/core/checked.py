@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from pointsman.core.breaker import SERVING
 from pointsman.core.decide import decide
 from pointsman.core.evidence import Evidence, Verb
-from pointsman.core.model import Decision, Health, OverlayKind, Phase, State
+from pointsman.core.model import Decision, Health, Phase, State
 from pointsman.core.overlays import winner
-from pointsman.core.table import FULL_BP, RouteEntry, Table, decode, encode, validate
+from pointsman.core.table import FULL_BP, Table, decode, encode, validate
 from world import World
 
 # Changes of phase that are no news.
@@ -99,11 +99,9 @@ class CheckedWorld(World):
         if is_.phase is Phase.COOLDOWN and was.phase is not Phase.COOLDOWN:
             assert is_.failures > was.failures
             assert is_.cooldown_until_s > self.now_s
-        for ends_s, was_s in (
-            (is_.throttled_until_s, was.throttled_until_s),
-            (is_.softened_until_s, was.softened_until_s),
-        ):
-            assert ends_s >= was_s or self.now_s >= was_s, f"{target}: a deadline became shorter"
+        for axis in ("throttled_until_s", "softened_until_s"):
+            was_s = getattr(was, axis)
+            assert getattr(is_, axis) >= was_s or self.now_s >= was_s, f"{target}: a deadline became shorter"
         if was.barred and is_.barred:
             assert is_.barred_until_s >= was.barred_until_s or self.now_s >= was.barred_until_s
 
@@ -142,11 +140,3 @@ class CheckedWorld(World):
 
 def shares(table: Table) -> dict[str, dict[str, int]]:
     return {name: dict(route.shares_bp) for name, route in table.routes.items()}
-
-
-def forced(state: State, route: str) -> bool:
-    over = winner(route, state.overlays)
-    return over is not None and over.kind is OverlayKind.MANUAL and over.force
-
-
-__all__ = ["CheckedWorld", "RouteEntry", "forced", "shares"]

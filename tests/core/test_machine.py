@@ -55,10 +55,10 @@ class Anything(RuleBasedStateMachine):
 
     # evidence
 
-    @rule(target=TARGETS, text=FAULTS, kind=st.sampled_from(list(ProbeKind)), times=st.integers(1, 3))
-    def probes(self, target: str, text: str, kind: ProbeKind, times: int) -> None:
+    @rule(who=TARGETS, text=FAULTS, kind=st.sampled_from(list(ProbeKind)), times=st.integers(1, 3))
+    def probes(self, who: str, text: str, kind: ProbeKind, times: int) -> None:
         for _ in range(times):
-            self.world.probe(target, text, kind)
+            self.world.probe(who, text, kind)
         self.world.tick(0.1)
 
     @rule(text=st.sampled_from(["refused", "unreachable", "ok"]))
@@ -68,16 +68,16 @@ class Anything(RuleBasedStateMachine):
         self.world.tick(0.1)
 
     @rule(
-        proxy=PROXIES, target=TARGETS, text=FAULTS, times=st.sampled_from([1, 2, 4, 40]),
+        proxy=PROXIES, who=TARGETS, text=FAULTS, times=st.sampled_from([1, 2, 4, 40]),
         lane=st.sampled_from([UNARY, STREAM]), after_s=st.sampled_from([0.0, 0.3]),
     )  # fmt: skip
-    def traffic(self, proxy: str, target: str, text: str, times: int, lane: str, after_s: float) -> None:
-        self.world.live(proxy, target, text, times, lane)
+    def traffic(self, proxy: str, who: str, text: str, times: int, lane: str, after_s: float) -> None:
+        self.world.live(proxy, who, text, times, lane)
         self.world.tick(after_s)
 
-    @rule(proxy=PROXIES, target=TARGETS, wait_s=st.sampled_from([1.0, 30.0, 90.0]))
-    def rate_limits(self, proxy: str, target: str, wait_s: float) -> None:
-        self.world.live(proxy, target, Outcome(Fault.RATE_LIMIT, "HTTP 429", 429, wait_s))
+    @rule(proxy=PROXIES, who=TARGETS, wait_s=st.sampled_from([1.0, 30.0, 90.0]))
+    def rate_limits(self, proxy: str, who: str, wait_s: float) -> None:
+        self.world.live(proxy, who, Outcome(Fault.RATE_LIMIT, "HTTP 429", 429, wait_s))
         self.world.tick()
 
     @rule(proxy=PROXIES, missing=st.dictionaries(TARGETS, st.just("no secret"), max_size=1))
@@ -101,9 +101,9 @@ class Anything(RuleBasedStateMachine):
 
     # words
 
-    @rule(verb=st.sampled_from([Verb.DRAIN, Verb.UNDRAIN, Verb.RESET]), target=TARGETS)
-    def word_of_a_target(self, verb: Verb, target: str) -> None:
-        self.world.say(verb, target=target)
+    @rule(verb=st.sampled_from([Verb.DRAIN, Verb.UNDRAIN, Verb.RESET]), who=TARGETS)
+    def word_of_a_target(self, verb: Verb, who: str) -> None:
+        self.world.say(verb, target=who)
         self.world.tick()
 
     @rule(source=TARGETS, goal=st.none() | TARGETS, emergency=st.booleans(), for_s=st.none() | st.just(30.0))
@@ -133,13 +133,13 @@ class Anything(RuleBasedStateMachine):
         self.world.succeed()
         self.world.tick(0.1)
 
-    @rule(proxy=PROXIES, target=TARGETS, text=FAULTS, times=st.integers(1, 6))
-    def a_save_is_lost(self, proxy: str, target: str, text: str, times: int) -> None:
+    @rule(proxy=PROXIES, who=TARGETS, text=FAULTS, times=st.integers(1, 6))
+    def a_save_is_lost(self, proxy: str, who: str, text: str, times: int) -> None:
         """The decision is thrown away; from the state of before, the reports lead to the same."""
         world = self.world
         world.tick()
         state, table, published_s, tables = world.state, world.table, world.published_s, list(world.tables)
-        world.live(proxy, target, text, times)
+        world.live(proxy, who, text, times)
         world.tick()
         lost = world.state
         world.state, world.table, world.published_s, world.tables = state, table, published_s, tables
@@ -151,17 +151,17 @@ class Anything(RuleBasedStateMachine):
 
     @rule(
         proxy=PROXIES,
-        target=TARGETS,
+        who=TARGETS,
         times=st.sampled_from([1, 50, 5_000]),
         text=st.sampled_from(["400", "404", "413"]),
     )
-    def callers_faults_move_nothing(self, proxy: str, target: str, times: int, text: str) -> None:
+    def callers_faults_move_nothing(self, proxy: str, who: str, times: int, text: str) -> None:
         self.world.tick()
         self.world.beat(proxy)
         self.world.tick()
         before = {name: self.world.standing(name) for name in self.world.state.health}
         table = self.world.derived(self.world.state)
-        self.world.live(proxy, target, text, times)
+        self.world.live(proxy, who, text, times)
         self.world.tick()
 
         assert {name: self.world.standing(name) for name in self.world.state.health} == before
@@ -169,8 +169,8 @@ class Anything(RuleBasedStateMachine):
 
     # what must be
 
-    @rule(target=TARGETS, lane=st.sampled_from([UNARY, STREAM]))
-    def five_failures_are_out(self, target: str, lane: str) -> None:
+    @rule(who=TARGETS, lane=st.sampled_from([UNARY, STREAM]))
+    def five_failures_are_out(self, who: str, lane: str) -> None:
         """A third proxy that is new, and a target that has not answered anybody since."""
         world = self.world
         world.reports.pop("p3", None)
@@ -178,32 +178,31 @@ class Anything(RuleBasedStateMachine):
             world.state, vantages={n: v for n, v in world.state.vantages.items() if n != "p3"}
         )
         world.tick(0.01)
+        world.reports.values()
         answered_s = [
-            r.targets[target].lanes[lane].last_ok_s
-            for r in world.reports.values()
-            if lane in lanes(r, target)
+            r.targets[who].lanes[lane].last_ok_s for r in world.reports.values() if lane in lanes(r, who)
         ]
         known = (
             world.table is not None
-            and world.table.targets[target].generation == world.state.health[target].generation
+            and world.table.targets[who].generation == world.state.health[who].generation
         )
-        served = world.state.health[target].phase in SERVING
-        world.live("p3", target, "500", 5, lane)
+        served = world.state.health[who].phase in SERVING
+        world.live("p3", who, "500", 5, lane)
         world.tick()
 
         if known and served and max(answered_s, default=0.0) <= world.now_s:
-            assert world.state.health[target].phase is Phase.COOLDOWN
+            assert world.state.health[who].phase is Phase.COOLDOWN
         del world.reports["p3"]
 
-    @rule(target=TARGETS)
-    def two_good_trials_are_enough(self, target: str) -> None:
-        half_open = self.world.state.health[target].phase is Phase.HALF_OPEN
+    @rule(who=TARGETS)
+    def two_good_trials_are_enough(self, who: str) -> None:
+        half_open = self.world.state.health[who].phase is Phase.HALF_OPEN
         for _ in range(2):
-            self.world.probe(target, "ok")
+            self.world.probe(who, "ok")
         self.world.tick()
 
         if half_open:
-            assert self.world.state.health[target].phase is Phase.RECOVERING
+            assert self.world.state.health[who].phase is Phase.RECOVERING
 
     @invariant()
     def versions_rise(self) -> None:
@@ -234,7 +233,7 @@ class Anything(RuleBasedStateMachine):
         }
 
 
-def lanes(report: object, target: str) -> dict[str, object]:
+def lanes(report: object, who: str) -> dict[str, object]:
     entry = report.targets.get(target)  # type: ignore[attr-defined]
     return entry.lanes if entry else {}
 

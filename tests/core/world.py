@@ -209,7 +209,17 @@ class World:
             probes=tuple(self._probes), reports=tuple(self.reports.values()), words=tuple(self._words)
         )
         self._probes, self._words = [], []
-        decision = decide(
+        decision = self.decide(evidence)
+        self.state, self.decision = decision.state, decision
+        self.notes += decision.notes
+        if decision.table is not None:
+            self.table, self.published_s = decision.table, self.now_s
+            self.tables.append(decision.table)
+        return decision
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """What follows from `evidence`, here and now; nothing is kept of it."""
+        return decide(
             self.state,
             evidence,
             now_s=self.now_s,
@@ -217,12 +227,6 @@ class World:
             published=self.table,
             published_s=self.published_s,
         )
-        self.state, self.decision = decision.state, decision
-        self.notes += decision.notes
-        if decision.table is not None:
-            self.table, self.published_s = decision.table, self.now_s
-            self.tables.append(decision.table)
-        return decision
 
     def tick_for(self, duration_s: float, step_s: float = 1.0) -> None:
         """Tick every `step_s` seconds for `duration_s`."""
