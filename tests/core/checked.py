@@ -49,8 +49,7 @@ class CheckedWorld(World):
 
     def _again(self, evidence: Evidence, decision: Decision) -> None:
         """Reading the same reports again, or older ones, in the same moment changes nothing and tells nothing."""
-        older = tuple(self.older.values())
-        for reports in (evidence.reports, older, ()):
+        for reports in (evidence.reports, tuple({**self.reports, **self.older}.values())):
             again = decide(
                 decision.state,
                 Evidence(reports=reports),

@@ -182,6 +182,7 @@ class World:
 
     def reboot(self, proxy: str) -> None:
         """`proxy` starts again: another boot, and totals from zero."""
+        self.older.pop(proxy, None)
         boot = f"b{int(self.reports[proxy].boot[1:]) + 1}"
         self.reports[proxy] = Report(
             proxy=proxy, boot=boot, seq=1, environment="production", fleet="default", started_s=self.now_s

@@ -121,7 +121,7 @@ class Control:
         self.loop.own_plan, self.loop.vouches_s = plan, _vouches_s(settings)
         state = self.loop.state
         active = state.plan if state else None
-        if False:
+        if self.leadership.lease is None:
             _log.info("reloaded: this daemon stands by, so the leader's file decides what is active")
             return
         if active is not None and active.digest == plan.digest:
