@@ -249,10 +249,10 @@ def _add_proxy(process: Process, store: Store, tracer: "Tracer", name: str) -> N
         settings, name=name, boot=token_hex(8), store=store, state_dir=state_dir(settings), tracer=tracer
     )
 
-    async def reload(_: Settings) -> None:
-        _log.warning(
-            "routes and weights reach the proxy with the table; new providers, other credentials or certificates "
-            "need its restart"
-        )
+    async def reload(new: Settings) -> None:
+        try:
+            proxy.reload(new)
+        except OSError as error:
+            _log.error("reloaded, but the proxy keeps its old providers: {why}", why=str(error))
 
     process.add("proxy", proxy.run, reload)

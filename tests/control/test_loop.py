@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from pointsman.config.plan import to_plan
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Decision, Drain, Phase
 from pointsman.core.table import Version
@@ -268,7 +269,9 @@ async def test_a_word_that_breaks_the_decision_is_refused(
     """Nonsense that only a stranger can have written is answered, and the next word is heard."""
     async with daemons():
         await eventually(lambda: shares_in(store))
-        word = await store.say(Verb.SET_WEIGHTS, "x", "y", {"route": "chat", "shares_bp": ["nonsense"]})
+        plan = msgspec.to_builtins(to_plan(settings_of()))
+        plan |= {"targets": {}, "digest": "a plan whose routes have no targets"}
+        word = await store.say(Verb.APPLY_PLAN, "x", "y", {"plan": plan})
         refused = await store.answer(word, 5.0)
         args = {"route": "chat", "shares_bp": {"meta": 10_000}}
         word = await store.say(Verb.SET_WEIGHTS, "ann@host", "test", args)
@@ -309,6 +312,31 @@ async def published_version(store: Store, shares: dict[str, int]) -> str:
 async def all_are_healthy(store: Store) -> bool:
     state = await store.load_state()
     return all(health.phase is Phase.HEALTHY for health in state.health.values())
+
+
+async def test_nothing_is_written_behind_our_own_fence(
+    store: Store, daemons: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store would still take it: whoever was held up on the way to a write does not even try."""
+    async with daemons(settings=settings_of(control=SLOW)) as daemon:
+        await eventually(lambda: shares_in(store))
+        words_after, held_up = daemon.store.words_after, []
+
+        async def words_at_last(cursor: str) -> Any:
+            words = await words_after(cursor)
+            if words and not held_up:
+                held_up.append(words)
+                daemon.control.leadership._fence = 0.0
+            return words
+
+        daemon.store.words_after = words_at_last
+        before = (await store.load_state()).revision
+        with caplog.at_level("INFO", "pointsman"):
+            args = {"route": "chat", "shares_bp": {"meta": 10_000}}
+            await store.say(Verb.SET_WEIGHTS, "ann@host", "test", args)
+            await eventually(lambda: "thrown away" in caplog.text)
+
+        assert (await store.load_state()).revision == before
 
 
 async def store_has_health(store: Store) -> bool:

@@ -126,6 +126,26 @@ async def test_a_bad_file_changes_nothing(
     assert daemon.process.poll() is None
 
 
+async def test_a_reload_that_would_break_an_overlay_is_refused(
+    store: Store, commands: Callable[..., Command], config: Path
+) -> None:
+    """SIGHUP with a file that removes a pinned target: the log says which pin to end first."""
+    daemon = commands("control", "--config", config)
+    await eventually(lambda: shares_in(store), timeout_s=10.0)
+    pin = {"route": "chat", "shares_bp": {"bedrock": 10_000}, "for_s": 600.0, "force": False}
+    word = await store.say(Verb.PIN, "ann@host", "test", pin)
+    assert (await store.answer(word, 5.0)).ok
+    document = read(config)
+    del document["targets"]["bedrock"], document["providers"]["bedrock"]
+    document["routes"]["chat"]["weights"] = {"google": 50, "meta": 50}
+    write(config, document)
+    daemon.send(signal.SIGHUP)
+    await eventually(lambda: "the active configuration stays" in daemon.log)
+
+    assert "pointsman unpin chat" in daemon.log
+    assert (await store.load_state()).plan.revision == 1
+
+
 async def test_only_the_leader_reacts_to_a_reload(
     store: Store, commands: Callable[..., Command], config: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Callers with the official SDKs, without a single retry, who count how every request ended."""
 
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,9 +8,12 @@ from typing import Any
 
 import anthropic
 import anyio
+import anyio.abc
 import httpx2
 import openai
 from msgspec import Struct, field
+
+from support import eventually
 
 PROMPT: Any = [{"role": "user", "content": "Why do trains need points?"}]
 
@@ -29,29 +33,66 @@ class Tally(Struct):
         return self.ok + len(self.failed) + self.broken + self.silent
 
 
+class Served(Struct):
+    """What the headers of a proxy's answer said. Times are monotonic seconds; `table` is (epoch, revision)."""
+
+    proxy: str
+    sent_s: float
+    came_s: float
+    status: int
+    table: tuple[int, int]
+    target: str
+    reason: str
+
+
 class Callers:
-    """SDK clients of every proxy; requests are numbered, and go round the proxies."""
+    """SDK clients of every proxy; requests are numbered, and go round the proxies.
+
+    `served` are the headers of every answer; while `paused`, steady traffic sends nothing.
+    """
 
     def __init__(self, clients: list[tuple[openai.AsyncOpenAI, anthropic.AsyncAnthropic]]) -> None:
         self._clients = clients
         self.tally = Tally()
+        self.served: list[Served] = []
+        self.paused = False
 
     @classmethod
     @asynccontextmanager
     async def of(cls, urls: list[str]) -> AsyncIterator["Callers"]:
-        clients = [
-            (
-                openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="a-callers-key", max_retries=0, timeout=60),
-                anthropic.AsyncAnthropic(base_url=url, api_key="a-callers-key", max_retries=0, timeout=60),
+        here = cls([])
+        options: Any = {"api_key": "a-callers-key", "max_retries": 0, "timeout": 60}
+        hooks = {"request": [_sent], "response": [here._came]}
+        for url in urls:
+            chat = openai.AsyncOpenAI(
+                base_url=f"{url}/v1",
+                http_client=openai.DefaultAsyncHttpxClient(event_hooks=hooks),
+                **options,
             )
-            for url in urls
-        ]
+            messages = anthropic.AsyncAnthropic(
+                base_url=url, http_client=anthropic.DefaultAsyncHttpxClient(event_hooks=hooks), **options
+            )
+            here._clients.append((chat, messages))
         try:
-            yield cls(clients)
+            yield here
         finally:
-            for chat, messages in clients:
+            for chat, messages in here._clients:
                 await chat.close()
                 await messages.close()
+
+    async def _came(self, response: httpx2.Response) -> None:
+        epoch, _, revision = response.headers.get("x-pointsman-table", "0.0").partition(".")
+        self.served.append(
+            Served(
+                proxy=f"{response.url.host}:{response.url.port}",
+                sent_s=response.request.extensions["sent_s"],
+                came_s=time.monotonic(),
+                status=response.status_code,
+                table=(int(epoch), int(revision)),
+                target=response.headers.get("x-pointsman-target", ""),
+                reason=response.headers.get("x-pointsman-reason", ""),
+            )
+        )
 
     async def send(self, number: int, *, route: str, stream: bool) -> None:
         """One request; how it ended is in the tally."""
@@ -86,6 +127,32 @@ class Callers:
                 group.start_soon(lambda n=number, s=streamed: self.send(n, route=route, stream=s))
                 due += 1 / per_s
                 await anyio.sleep(max(0.0, due - time.monotonic()))
+
+    @asynccontextmanager
+    async def steady(self, per_s: float) -> AsyncIterator[None]:
+        """Requests of both routes, half of them streams, while the block lasts; all that were begun are waited for."""
+        async with anyio.create_task_group() as requests, anyio.create_task_group() as sending:
+            sending.start_soon(self._send_steadily, requests, per_s)
+            yield
+            sending.cancel_scope.cancel()
+
+    async def _send_steadily(self, requests: anyio.abc.TaskGroup, per_s: float) -> None:
+        due = time.monotonic()
+        for number in itertools.count():
+            route, stream = "claude" if number // 4 % 2 else "chat", bool(number // 2 % 2)
+            if not self.paused:
+                requests.start_soon(lambda n=number, r=route, s=stream: self.send(n, route=r, stream=s))
+            due += 1 / per_s
+            await anyio.sleep(max(0.0, due - time.monotonic()))
+
+    async def more(self, count: int, timeout_s: float = 30.0) -> None:
+        """Until so many more requests have ended."""
+        enough = self.tally.requests + count
+        await eventually(lambda: self.tally.requests >= enough, timeout_s)
+
+
+async def _sent(request: httpx2.Request) -> None:
+    request.extensions["sent_s"] = time.monotonic()
 
 
 async def _chat(client: openai.AsyncOpenAI, stream: bool, events: list[Any]) -> bool:

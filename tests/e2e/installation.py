@@ -108,6 +108,7 @@ class Installation:
         self.daemons: dict[str, Process] = {}
         self.proxies: dict[str, Process] = {}
         self.urls: dict[str, str] = {}
+        self.env: dict[str, str] = {}
         self.valkey = ValkeyServer(folder)
         self.keys = Keys(prefix="e2e", environment="production", fleet="default")
         self.store: Store
@@ -120,20 +121,18 @@ class Installation:
         *,
         proxies: int = 2,
         daemons: int = 1,
-        policy: Mapping[str, Any] | None = None,
-        probe: Mapping[str, Any] | None = None,
-        timeouts: Mapping[str, Any] | None = None,
-        proxy: Mapping[str, Any] | None = None,
-        control: Mapping[str, Any] | None = None,
-        telemetry: Mapping[str, Any] | None = None,
         fake: Mapping[str, Any] | None = None,
         tls: tuple[ssl.SSLContext, Path] | None = None,
         env: Mapping[str, str] | None = None,
+        timeouts: Mapping[str, Any] | None = None,
+        probe: Mapping[str, Any] | None = None,
+        **sections: Mapping[str, Any],
     ) -> AsyncIterator[Self]:
         """Everything started; the proxies serve a table in which every target has been probed.
 
-        The mappings are the sections of the configuration that differ from its defaults; `tls` is the providers'
-        server context and the CA file that the proxies and the daemon trust.
+        `sections` of the configuration (policy, proxy, control, …), the proxies' `timeouts` and every provider's
+        `probe` are what differs from the defaults; `tls` is the providers' server context and the CA file that the
+        proxies and the daemon trust.
         """
         here = cls(folder)
         async with AsyncExitStack() as stack:
@@ -144,19 +143,15 @@ class Installation:
                 )
                 here.fakes[name] = await stack.enter_async_context(provider.running())
             here.write_config(
-                {
-                    "policy": dict(policy or {}),
-                    "probe": dict(probe or {}),
-                    "proxy": {**(proxy or {}), "timeouts": dict(timeouts or {})},
-                    "control": dict(control or {}),
-                    "telemetry": dict(telemetry or {}),
-                },
+                {**sections, "proxy": {**sections.get("proxy", {}), "timeouts": dict(timeouts or {})}},
+                probe=probe or {},
                 ca_file=tls[1] if tls else None,
             )
             here.valkey.start()
             stack.callback(here.valkey.kill)
             stack.callback(here.end)
-            here._make_processes(proxies, daemons, {**KEYS_ENV, **(env or {})})
+            here.env = {**KEYS_ENV, **(env or {})}
+            here._make_processes(proxies, daemons)
             for process in (*here.daemons.values(), *here.proxies.values()):
                 process.start()
             here.store = await stack.enter_async_context(
@@ -165,7 +160,9 @@ class Installation:
             await here.ready()
             yield here
 
-    def write_config(self, sections: Mapping[str, Any], *, ca_file: Path | None = None) -> None:
+    def write_config(
+        self, sections: Mapping[str, Any], *, probe: Mapping[str, Any], ca_file: Path | None = None
+    ) -> None:
         providers = {
             name: {
                 "family": family,
@@ -173,7 +170,7 @@ class Installation:
                 if ca_file
                 else self.fakes[name].base_url,
                 "credentials": [f"env:E2E_{name.upper()}_KEY"],
-                "probe": sections["probe"],
+                "probe": dict(probe),
             }
             | ({"ca_file": str(ca_file)} if ca_file else {})
             for name, family in FAMILIES.items()
@@ -185,11 +182,11 @@ class Installation:
             "providers": providers,
             "targets": {name: {"provider": name, "model": f"{name}-model"} for name in FAMILIES},
             "routes": ROUTES,
-            **{name: section for name, section in sections.items() if name != "probe"},
+            **{name: dict(section) for name, section in sections.items()},
         }
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def _make_processes(self, proxies: int, daemons: int, env: Mapping[str, str]) -> None:
+    def _make_processes(self, proxies: int, daemons: int) -> None:
         for number in range(1, daemons + 1):
             name = f"daemon-{number}"
             own = {
@@ -197,14 +194,14 @@ class Installation:
                 "POINTSMAN_STATE_DIR": str(self.folder / f"state-{name}"),
             }
             arguments = ["control", "--config", str(self.config)]
-            self.daemons[name] = Process(name, arguments, {**env, **own}, self.folder / f"{name}.log")
+            self.daemons[name] = Process(name, arguments, {**self.env, **own}, self.folder / f"{name}.log")
         for number in range(1, proxies + 1):
             name = f"proxy-{number}"
             port = free_port()
             self.urls[name] = f"http://127.0.0.1:{port}"
             own = {"POINTSMAN_PROXY__NAME": name, "POINTSMAN_PROXY__LISTEN": f"127.0.0.1:{port}"}
             arguments = ["proxy", "--config", str(self.config)]
-            self.proxies[name] = Process(name, arguments, {**env, **own}, self.folder / f"{name}.log")
+            self.proxies[name] = Process(name, arguments, {**self.env, **own}, self.folder / f"{name}.log")
 
     async def ready(self) -> None:
         """Wait until every proxy serves, and the daemon has seen every target answer."""

@@ -96,13 +96,14 @@ async def test_the_drain_has_an_end(world: Any, state_dir: Path, session: Any) -
     assert body.endswith(b"CUT")
 
 
-async def test_a_rotated_secret_is_sent_when_asked_to(world: Any, state_dir: Path, session: Any) -> None:
+async def test_a_rotated_secret_is_sent_after_a_reload(world: Any, state_dir: Path, session: Any) -> None:
     """No restart, no new table."""
     fake = await slow_chat(world, tokens=1)
     proxy = proxy_of(world, state_dir)
     async with running(proxy) as address:
+        settings = world.settings()
         world.secret_file("a").write_text("sk-rotated")
-        proxy.reread_secrets()
+        proxy.reload(settings)
         async with session.post(f"http://{address}/v1/chat/completions", json={"model": "chat"}) as response:
             await response.read()
     assert fake.requests.last.credential_sha256 == digest("sk-rotated")

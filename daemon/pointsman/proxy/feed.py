@@ -164,8 +164,9 @@ class Feed:
         log.info("serving a table", version=view.version)
         self._changed(bool(view.missing) and (before is None or before.missing != view.missing))
 
-    def reread_secrets(self) -> None:
-        """Bind the credentials anew, as their files and variables are now."""
+    def rebind(self, trust: Trust) -> None:
+        """Bind the credentials anew, by another configuration or as their files and variables are now."""
+        self._trust = trust
         view = self.view
         if view is not None:
             self.view = compile_view(view.table, self._trust, proxy=self._proxy, deadlines=view.deadlines)

@@ -99,9 +99,12 @@ class Proxy:
         """Ask `run` to drain and return."""
         self._stopping.set()
 
-    def reread_secrets(self) -> None:
-        """Credentials were rotated: send what their references lead to now. Requests under way keep the old."""
-        self._feed.reread_secrets()
+    def reload(self, settings: Settings) -> None:
+        """Take over providers, credentials, certificates and prices; requests under way keep the old ones.
+
+        Raises OSError, and keeps what was, when a CA file cannot be read.
+        """
+        self._feed.rebind(Trust.of(settings))
 
     @property
     def ready(self) -> bool:
