@@ -138,6 +138,11 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)  # Linux's clock id of another process (clock_getcpuclockid(3))
 
 
+def waited_s(pid: int) -> float:
+    """Seconds in which the main thread of a process could have run, but another had its core."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def rss_mib(pid: int) -> float:
     """Resident memory in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

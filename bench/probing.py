@@ -106,11 +106,12 @@ async def probe(targets: int, port: int, interval_s: float, seconds: float) -> N
         first = {"wall": time.monotonic() - began, "cpu": time.process_time() - cpu}
         await anyio.sleep(interval_s / 2 + 1)  # for so long nothing that was just probed is due again
         results.clear()
-        began, cpu = time.monotonic(), time.process_time()
+        began, cpu, waited = time.monotonic(), time.process_time(), machine.waited_s(os.getpid())
         while time.monotonic() < began + seconds:
             await anyio.sleep(ATTEND_S)
             prober.attend(Attention(plan=plan, phases={}))
         wall, cpu = time.monotonic() - began, time.process_time() - cpu
+        waited = machine.waited_s(os.getpid()) - waited
         tasks.cancel_scope.cancel()
     late = lateness_ms(results, slots, began)
     told = {
@@ -120,6 +121,7 @@ async def probe(targets: int, port: int, interval_s: float, seconds: float) -> N
         "probes (1/s)": len(results) / wall,
         "failed (number)": sum(not result.outcome.ok for result in results),
         "CPU (% of a core)": 100 * cpu / wall,
+        "others had its core (%)": 100 * waited / wall,
         "a probe (CPU µs)": 1e6 * cpu / max(1, len(results)),
         "late p50 (ms)": percentile(late, 50),
         "late p99 (ms)": percentile(late, 99),

@@ -17,7 +17,7 @@ from installation import Installation
 from msgspec import Struct
 
 from pointsman.core.model import Health, Phase, State
-from pointsman.core.table import Version
+from pointsman.core.table import Table, TableError, Version
 from pointsman.store.client import Store
 from pointsman.store.errors import StoreError
 from support import eventually
@@ -111,6 +111,23 @@ class Storm:
 
         await eventually(self.surely(is_led), timeout_s)
         return epoch
+
+    async def served(self, wanted: Callable[[Table], bool], timeout_s: float = 15.0) -> Table:
+        """The published table, as soon as it is as wanted and every proxy serves it."""
+
+        async def is_served() -> Table | None:
+            try:
+                table = await self.here.table()
+            except TableError:
+                return None
+            reports = await self.here.reports()
+            everywhere = len(reports) == len(self.here.proxies) and all(
+                report.serving == table.version and not report.rejected for report in reports
+            )
+            return table if everywhere and wanted(table) else None
+
+        found: Table = await eventually(self.surely(is_served), timeout_s)
+        return found
 
     async def recovered(self, timeout_s: float = 15.0) -> None:
         """Until the leader has saved and every proxy has reported, from now on."""

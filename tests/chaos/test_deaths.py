@@ -52,7 +52,7 @@ async def test_a_killed_daemon_counts_every_request_once(folder: Path) -> None:
         run.here.daemons["daemon-1"].start()
         await run.led(above=epoch)
         await run.callers.more(40)
-        run.callers.paused = True
+        await run.callers.pause()
         counted = await eventually(lambda: counted_as_reported(run))
 
     assert run.failed == []

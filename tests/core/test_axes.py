@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from steps import GENERATE, HEALTHY, REACH, asked, context, live, probes, stepped
 
 from pointsman.core.axes import back, clock, note
-from pointsman.core.breaker import due, factor
+from pointsman.core.breaker import due, factor, step
 from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import ProbeKind
 from pointsman.core.health import Seen
@@ -45,6 +45,7 @@ def test_throttled_by_traffic() -> None:
 
     assert after == replace(HEALTHY, throttled_until_s=NOON_S + 20, throttled="HTTP 429")
     assert told == ["target.throttled: t rate limited (HTTP 429) until 12:00:20, 20 s"]
+    assert step("t", HEALTHY, limited(NOON_S + 0.12345), context())[1][0].data == {"wait_s": 0.123}
     assert factor(after, Policy(), NOON_S + 19.9) == 0
     assert factor(after, Policy(), NOON_S + 20) == 1
 
@@ -176,6 +177,14 @@ def test_a_reach_probe_ends_its_own() -> None:
     assert (after.barred, after.bar_streak, after.barred_by) == ("", 1, "reach")
 
 
+def test_a_run_that_ended_leaves_no_blame() -> None:
+    """After a run of generations has ended, a run of reach probes is reach's own."""
+    barred, _ = stepped(HEALTHY, probes("401", "ok"), probes("401", "401", kind=REACH))
+
+    assert barred.barred_by == "reach"
+    assert stepped(barred, probes("ok", kind=REACH))[0].barred == ""
+
+
 def test_an_outage_in_between() -> None:
     """A failure of another kind neither ends a run nor adds to it."""
     assert stepped(HEALTHY, probes("401"), probes("500", "429"), probes("401"))[0].barred == "HTTP 401"
@@ -266,14 +275,14 @@ def test_stragglers_of_the_barred() -> None:
 
 
 def test_a_success_ends_it() -> None:
-    """A request that succeeds ends the run, and lifts the bar."""
+    """A request that succeeds ends the run; once barred, what still succeeds had begun before, and lifts nothing."""
     four, _ = stepped(HEALTHY, refused(credential=4), live(ok=1), refused(credential=4))
     barred, _ = stepped(four, refused(credential=1))
     after, told = stepped(barred, live(ok=1))
 
     assert (four.barred, four.bar_streak) == ("", 4)
-    assert (after.barred, after.barred_by) == ("", "")
-    assert told == ["target.unbarred: t no longer barred: a request succeeded"]
+    assert (after.barred, after.barred_by, after.generation) == (barred.barred, "live", barred.generation)
+    assert told == []
 
 
 def test_a_success_of_the_free() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 from msgspec.structs import replace
-from steps import BACK, COOLING, HEALTHY, NEW, REACH, SUSPECT, live, probes, stepped
+from steps import BACK, COOLING, HEALTHY, NEW, REACH, SUSPECT, context, live, probes, stepped
 
-from pointsman.core.breaker import cooldown_s, due, factor, reset
+from pointsman.core.breaker import cooldown_s, due, factor, reset, step
 from pointsman.core.evidence import ProbeKind
 from pointsman.core.health import Seen
 from pointsman.core.model import Bucket, Health, Phase, Policy
@@ -87,11 +87,19 @@ def test_due(health: Health, at_s: float) -> None:
 
 
 def test_reset() -> None:
-    """A reset forgets everything but the generation, which grows."""
+    """A reset forgets everything but the counters; what was out comes back by slow start."""
     bad = replace(COOLING, barred="x", throttled_until_s=9e9, window=(Bucket(0.0, {"ok": 1}),), generation=4)
     after, note = reset("t", bad, NOON_S, "vendor says so")
 
-    assert after == Health(phase=Phase.HEALTHY, since_s=NOON_S, generation=5, reason="vendor says so")
+    assert after == Health(
+        phase=Phase.HEALTHY,
+        since_s=NOON_S,
+        generation=5,
+        grant=bad.grant,
+        back_s=NOON_S,
+        reason="vendor says so",
+    )
+    assert reset("t", Health(phase=Phase.HEALTHY), NOON_S, "by mistake")[0].back_s == 0.0
     assert (note.kind, note.text) == ("target.reset", "t reset: vendor says so")
 
 
@@ -209,6 +217,18 @@ def test_a_success_ends_the_run_of_probes() -> None:
     assert (generated.generate_streak, generated.reach_streak, generated.doubt_s) == (0, 0, 0)
 
 
+def test_doubt_lasts_as_long_as_its_run() -> None:
+    """The doubt began with the first failure, and is over with the last run that it is about."""
+    once, _ = stepped(HEALTHY, probes("refused"))
+    still, _ = stepped(once, probes("ok", kind=REACH))
+    reached, _ = stepped(HEALTHY, probes("refused", kind=REACH), probes("ok", kind=REACH))
+    longer, _ = stepped(once, probes("refused", at_s=NOON_S + 9))
+
+    assert (still.doubt_s, still.doubt_silent) == (NOON_S, True)
+    assert (reached.doubt_s, reached.doubt_silent) == (0, False)
+    assert longer.doubt_s == NOON_S
+
+
 def test_live_success_ends_the_run_of_probes() -> None:
     """A live success since the run began cancels it; one from before does not."""
     doubted, _ = stepped(HEALTHY, probes("refused", "refused"))
@@ -229,6 +249,13 @@ def test_five_requests_trip(start: Health) -> None:
     assert (five.phase, five.reason) == (Phase.COOLDOWN, "5 × connection refused")
     assert five.cooldown_until_s == NOON_S + 60
     assert len(told) == 1
+
+
+def test_a_trip_in_numbers() -> None:
+    """The note of a trip carries its numbers."""
+    _, notes = step("t", HEALTHY, live(5, outage=5), context())
+
+    assert notes[0].data == {"failures": 5, "cooldown_s": 60.0, "why": "5 × HTTP 500"}
 
 
 def test_forty_at_once_are_one_event() -> None:

@@ -34,7 +34,13 @@ def test_half_open() -> None:
 
     assert early == COOLING
     assert after == replace(
-        COOLING, phase=Phase.HALF_OPEN, since_s=NOON_S + 60, grant=4, grant_s=NOON_S + 60, trials_ok=0
+        COOLING,
+        phase=Phase.HALF_OPEN,
+        since_s=NOON_S + 60,
+        grant=4,
+        grant_s=NOON_S + 60,
+        grant_counted=3,
+        trials_ok=0,
     )
     assert told == ["target.half_open: t half-open: cooldown is over, 2 good trials needed"]
 
@@ -61,10 +67,12 @@ def test_two_good_trials() -> None:
 
 
 def test_recovery_begins_without_a_run() -> None:
-    """What ran before the trip is nothing to the recovery."""
-    stale = replace(OPEN, live_streak=4, reach_streak=2, generate_streak=2, trials_ok=1)
-    after, _ = stepped(stale, probes("ok"))
+    """What ran before the trip, or failed since, is nothing to the recovery."""
+    tripped, _ = stepped(HEALTHY, probes("500", "500"), probes("500", "500", kind=REACH), live(5, outage=5))
+    later, _ = stepped(tripped, probes("500", kind=REACH), live(7, outage=2), now_s=NOON_S + 1)
+    after, _ = stepped(later, probes("ok", "ok"), now_s=NOON_S + 60)
 
+    assert after.phase is Phase.RECOVERING
     assert (after.live_streak, after.reach_streak, after.generate_streak) == (0, 0, 0)
 
 
@@ -128,8 +136,20 @@ def test_a_live_trial_without_a_verdict(fault: str) -> None:
 
 @pytest.mark.parametrize("grant", [3, 5])
 def test_another_trial(grant: int) -> None:
-    """A trial that is not the one granted now is nobody's."""
-    assert stepped(OPEN, trial(grant, "outage")) == (OPEN, [])
+    """A trial that was counted before, or never granted, is nobody's."""
+    counted = replace(OPEN, grant_counted=3)
+
+    assert stepped(counted, trial(grant, "outage")) == (counted, [])
+
+
+def test_a_long_trial() -> None:
+    """A trial that lasts longer than the patience after which another is granted still counts, once."""
+    waiting = replace(OPEN, grant=7, grant_counted=3)
+    after, _ = stepped(waiting, trial(4, "ok"))
+    again, _ = stepped(after, trial(4, "ok"))
+
+    assert (after.trials_ok, after.grant, after.grant_counted) == (1, 8, 4)
+    assert again.trials_ok == 1
 
 
 def test_trials_are_of_half_open_only() -> None:

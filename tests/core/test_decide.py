@@ -40,7 +40,7 @@ def test_the_first_table(world: World) -> None:
     assert validate(table) == []
     entry = table.targets["meta"]
     assert (entry.provider, entry.model, entry.family, entry.base_url, entry.generation, entry.headers) == (
-        "meta", "meta-1", "openai", "https://meta.test/v1", 0, {},
+        "meta", "meta-1", "openai", "https://meta.test/v1", int(NOON_S), {},
     )  # fmt: skip
     route = table.routes["chat"]
     assert (route.family, route.sticky_by, route.max_attempts, route.last_resort) == (
@@ -375,8 +375,8 @@ def test_only_what_changed_changes(world: World) -> None:
 
 
 def test_strangers_begin_now(world: World) -> None:
-    """A target of which nothing is known is unknown since now."""
-    assert world.state.health["meta"] == Health(since_s=NOON_S)
+    """A target of which nothing is known is unknown since now; its counters begin above what proxies remember."""
+    assert world.state.health["meta"] == Health(since_s=NOON_S, generation=int(NOON_S), grant=int(NOON_S))
 
 
 def test_defaults() -> None:

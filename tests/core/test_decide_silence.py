@@ -76,12 +76,27 @@ def test_one_is_silent(world: World) -> None:
 def test_its_own_answer_proves_nothing(world: World) -> None:
     """That it had answered itself does not prove the way for its silence."""
     world.probe("bedrock", "ok", REACH)
+    world.probe("google", "ok", REACH)
     world.tick(1.0)
     for _ in range(3):
         silence(world, "bedrock")
         world.tick(2.0)
 
     assert world.phase("bedrock") == "suspect"
+
+
+def test_an_older_answer_of_another_proves_enough(world: World) -> None:
+    """An answer of another since the run began counts, though it has itself answered later, with a refusal."""
+    silence(world, "bedrock")
+    world.tick(1.0)
+    for provider, text in (("google", "ok"), ("bedrock", "429")):
+        world.probe(provider, text, REACH)
+        world.tick(1.0)
+    for _ in range(2):
+        silence(world, "bedrock")
+        world.tick(1.0)
+
+    assert world.phase("bedrock") == "cooldown"
 
 
 def test_traffic_proves_the_way(world: World) -> None:

@@ -5,9 +5,10 @@ from msgspec.structs import replace
 
 from pointsman.core.evidence import ProbeKind, Verb
 from pointsman.core.table import Trial
-from world import CHAT, World, plan_of
+from world import CHAT, NOON_S, World, plan_of
 
 REACH = ProbeKind.REACH
+GRANT = int(NOON_S)  # a stranger begins here
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def trials(world: World) -> tuple[Trial, ...]:
 
 def test_a_trial_is_granted() -> None:
     """Where generation is not allowed, one proxy gets leave to try."""
-    assert trials(half_open("p1", "p2")) == (Trial(target="bedrock", proxy="p2", grant=1),)
-    assert trials(half_open("p2", "p1")) == (Trial(target="bedrock", proxy="p2", grant=1),)
+    assert trials(half_open("p1", "p2")) == (Trial(target="bedrock", proxy="p2", grant=GRANT + 1),)
+    assert trials(half_open("p2", "p1")) == (Trial(target="bedrock", proxy="p2", grant=GRANT + 1),)
 
 
 def test_the_leader_tries_first() -> None:
@@ -49,7 +50,7 @@ def test_the_leader_tries_first() -> None:
     assert trials(world) == ()
 
     world.tick(0.1)
-    assert trials(world) == (Trial(target="bedrock", proxy="p1", grant=2),)
+    assert trials(world) == (Trial(target="bedrock", proxy="p1", grant=GRANT + 2),)
 
 
 def test_nobody_to_ask() -> None:

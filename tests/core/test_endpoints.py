@@ -1,6 +1,7 @@
 """Where a path of a family is at a provider."""
 
 import pytest
+
 from pointsman.core.endpoints import join
 
 

@@ -80,6 +80,13 @@ ROWS: list[tuple[str, int, Mapping[str, str], object, Fault]] = [
     ("openrouter no credit", 402, {}, openai("402"), Fault.QUOTA),
     ("gemini per day", 429, {}, google("RESOURCE_EXHAUSTED", quota_failure("RequestsPerDay")), Fault.QUOTA),
     ("gemini limit 0", 429, {}, google("RESOURCE_EXHAUSTED", message="Quota …, limit: 0"), Fault.QUOTA),
+    (
+        "on hold, without details",
+        400,
+        {},
+        openai("organization_on_hold", details={"error_code": ""}),
+        Fault.QUOTA,
+    ),
     # rate limits
     ("openai rate", 429, {}, openai("rate_limit_exceeded"), Fault.RATE_LIMIT),
     ("no body", 429, {}, None, Fault.RATE_LIMIT),
@@ -328,6 +335,15 @@ def test_an_answer_carries_its_wait() -> None:
         ).retry_after_s
         == 10
     )
+
+
+def test_a_date_without_a_clock() -> None:
+    """Without the time of day a date counts from 1970: never too short."""
+    date = {"retry-after": "Wed, 21 Oct 2015 07:28:10 GMT"}
+
+    assert retry_after_s(date) == 1_445_412_490
+    assert of_response(429, date).retry_after_s == 1_445_412_490
+    assert of_stream_error({"type": "rate_limit_error"}, date).retry_after_s == 1_445_412_490
 
 
 JSON = st.recursive(

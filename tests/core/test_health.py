@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import (
     Evidence,
     ProbeKind,
@@ -52,7 +53,7 @@ def test_an_older_one() -> None:
 def test_a_new_boot_counts_from_zero() -> None:
     """A proxy that started again has counted everything anew, however old the boot and low the sequence."""
     first = sorted_out(counts(9, ok=50))
-    second = sorted_out(counts(1, boot="b2", ok=3, started_s=0), state=remembering(first))
+    second = sorted_out(counts(1, boot="b2", ok=3), state=remembering(first))
 
     assert seen_counts(second) == {"ok": 3}
 
@@ -91,11 +92,8 @@ def test_what_is_remembered_of_a_proxy() -> None:
     """The last report is remembered as far as the next decision needs it."""
     told = replace(
         counts(3, ok=5),
-        accepted=None,
-        rejected="why",
         missing={"meta": "no secret"},
         table_formats=(1, 2),
-        pinned="chat",
     )
 
     assert sorted_out(told).vantages["p1"] == Vantage(
@@ -103,10 +101,9 @@ def test_what_is_remembered_of_a_proxy() -> None:
         seq=3,
         seen_s=NOON_S,
         counts={"bedrock": {"ok": 5}},
-        rejected="why",
+        started_s=NOON_S,
         missing={"meta": "no secret"},
         formats=(1, 2),
-        pinned="chat",
     )
 
 
@@ -232,6 +229,13 @@ def test_paths() -> None:
         "google": Path(answered_s=2.0, silent_s=0.7),
         "meta": Path(answered_s=3.0),
     }
+
+
+def test_a_missing_credential_is_no_silence() -> None:
+    """Only an outage is silence: what was refused or never sent says nothing against the way."""
+    result = replace(probe("bedrock", "ok"), outcome=Outcome(Fault.CREDENTIAL, "no secret"))
+
+    assert sorted_out(probes=(result,)).paths["bedrock"].silent_s == 0
 
 
 @pytest.mark.parametrize(

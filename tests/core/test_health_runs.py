@@ -115,7 +115,10 @@ def test_a_proxy_in_trouble() -> None:
         (refused("bedrock", "google"), {"meta": Path(answered_s=NOON_S)}),
         (
             report(
-                targets={**refused("bedrock", "google").targets, "meta": TargetReport(lanes={UNARY: Lane()})}
+                targets={
+                    **refused("bedrock", "google").targets,
+                    "meta": TargetReport(lanes={UNARY: Lane(last_ok_s=NOON_S)}),
+                }
             ),
             ANSWERING,
         ),

@@ -219,6 +219,8 @@ def test_negotiation(announced: list[tuple[int, ...]], format_: int | None) -> N
         (moved({"a": 6050, "b": 3950}), 50),
         (moved({"a": 6000, "c": 4000}), 4000),
         (moved({"a": 2000, "b": 4000, "c": 4000}), 4000),
+        (moved({"a": 5900, "b": 3900, "c": 200}), 200),
+        (moved({"a": 10_000}), 4000),
         (moved({"a": 6000, "b": 4000}, later=(Stage(overlay="x", shares_bp={"a": 10_000}),)), 0),
         (moved({"a": 6000, "b": 4000}, chain=("b", "a")), 10_000),
         (moved({"a": 6000, "b": 4000}, last_resort=1), 10_000),

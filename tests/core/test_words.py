@@ -170,7 +170,7 @@ def test_undrain(world: World) -> None:
     assert said(world, Verb.UNDRAIN, target="google") == (True, "google back by slow start")
     assert world.shares() == {"bedrock": 69.29, "google": 3, "meta": 27.71}
     assert world.state.health["google"].back_s == NOON_S + 2
-    assert world.state.health["google"].generation == 1
+    assert world.state.health["google"].generation == int(NOON_S) + 1
     assert world.state.drains == {}
 
 
@@ -213,13 +213,13 @@ def test_a_pin_outside_the_chain_counts(world: World) -> None:
 
 
 def test_reset(world: World) -> None:
-    """A reset ends a cooldown at once, and forgets the failures."""
+    """A reset ends a cooldown at once, and forgets the failures; the target comes back by slow start."""
     world.trip("bedrock")
     assert said(world, Verb.RESET, target="bedrock") == (True, "bedrock reset: a test")
 
     health = world.state.health["bedrock"]
-    assert (health.phase, health.failures, health.generation) == (Phase.HEALTHY, 0, 1)
-    assert world.shares() == {"bedrock": 50, "google": 30, "meta": 20}
+    assert (health.phase, health.failures, health.generation) == (Phase.HEALTHY, 0, int(NOON_S) + 1)
+    assert world.shares() == {"bedrock": 5, "google": 57, "meta": 38}
 
 
 def test_a_reset_lasts(world: World) -> None:
@@ -299,6 +299,15 @@ def test_weights_of_the_file(world: World) -> None:
     assert small.at_s == NOON_S + 3
 
 
+def test_promoted_weights_of_all_there_is(world: World) -> None:
+    """Promoted weights that use every target there is stay as long as those do."""
+    shares = {"bedrock": 1000, "google": 1000, "meta": 8000}
+    said(world, Verb.SET_WEIGHTS, route="chat", shares_bp=shares)
+    applied(world, plan_of({**CHAT, "small": {"meta": 100}}, digest="second"))
+
+    assert world.state.baselines["chat"].shares_bp == shares
+
+
 def test_promoted_weights_of_what_is_gone(world: World) -> None:
     """Promoted weights that use a removed target give way to the file's."""
     said(world, Verb.SET_WEIGHTS, route="small", shares_bp={"bedrock": 10_000})
@@ -330,7 +339,7 @@ def test_a_target_that_moved(world: World) -> None:
     applied(world, replace(PLAN, targets=targets, digest="second"))
     health = world.state.health["bedrock"]
 
-    assert (health.phase, health.generation, health.since_s) == (Phase.UNKNOWN, 1, world.now_s)
+    assert (health.phase, health.generation, health.since_s) == (Phase.UNKNOWN, int(NOON_S) + 1, world.now_s)
     assert world.phase("google") == "cooldown"
 
 
@@ -350,8 +359,8 @@ def test_a_target_that_is_new(world: World) -> None:
     """Health that stands for a target from before the plan knew it is kept."""
     health = {**world.state.health, "fresh": replace(world.state.health["meta"], failures=3)}
     world.state = replace(world.state, health=health)
-    applied(world, plan_of({"chat": {"fresh": 100}}, digest="second"))
 
+    assert applied(world, plan_of({"chat": {"fresh": 100}}, digest="second"))[0]
     assert world.state.health["fresh"].failures == 3
 
 

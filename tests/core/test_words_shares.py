@@ -262,8 +262,8 @@ def test_failback(world: World) -> None:
     health = world.state.health
 
     assert world.state.overlays == ()
-    assert (health["bedrock"].back_s, health["bedrock"].generation) == (NOON_S + 2, 1)
-    assert (health["google"].back_s, health["google"].generation) == (0, 0)
+    assert (health["bedrock"].back_s, health["bedrock"].generation) == (NOON_S + 2, int(NOON_S) + 1)
+    assert (health["google"].back_s, health["google"].generation) == (0, int(NOON_S))
     assert world.shares() == {"bedrock": 5, "google": 57, "meta": 38}
 
 

@@ -48,14 +48,15 @@ class Served(Struct):
 class Callers:
     """SDK clients of every proxy; requests are numbered, and go round the proxies.
 
-    `served` are the headers of every answer; while `paused`, steady traffic sends nothing.
+    `served` are the headers of every answer.
     """
 
     def __init__(self, clients: list[tuple[openai.AsyncOpenAI, anthropic.AsyncAnthropic]]) -> None:
         self._clients = clients
         self.tally = Tally()
         self.served: list[Served] = []
-        self.paused = False
+        self._open = 0
+        self._paused = False
 
     @classmethod
     @asynccontextmanager
@@ -99,6 +100,7 @@ class Callers:
         chat, messages = self._clients[number % len(self._clients)]
         began = time.monotonic()
         events: list[Any] = []
+        self._open += 1
         try:
             if route == "claude":
                 ended = await _messages(messages, stream, events)
@@ -114,6 +116,8 @@ class Callers:
                 self.tally.ok += 1
             else:
                 self.tally.silent += 1
+        finally:
+            self._open -= 1
         self.tally.slowest_s = max(self.tally.slowest_s, time.monotonic() - began)
 
     async def send_many(
@@ -140,10 +144,18 @@ class Callers:
         due = time.monotonic()
         for number in itertools.count():
             route, stream = "claude" if number // 4 % 2 else "chat", bool(number // 2 % 2)
-            if not self.paused:
+            if not self._paused:
                 requests.start_soon(lambda n=number, r=route, s=stream: self.send(n, route=r, stream=s))
             due += 1 / per_s
             await anyio.sleep(max(0.0, due - time.monotonic()))
+
+    async def pause(self) -> None:
+        """Steady traffic sends nothing more until `go_on`; returns when all that was sent is answered."""
+        self._paused = True
+        await eventually(lambda: self._open == 0, 30.0)
+
+    def go_on(self) -> None:
+        self._paused = False
 
     async def more(self, count: int, timeout_s: float = 30.0) -> None:
         """Until so many more requests have ended."""

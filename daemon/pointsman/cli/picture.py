@@ -21,8 +21,12 @@ def picture(
     published_s: float,
     now_s: float,
     own_plan: Plan,
+    unusable: str = "",
 ) -> dict[str, Any]:
-    """Everything of one fleet at `now_s`; shares in percent, times in seconds from now."""
+    """Everything of one fleet at `now_s`; shares in percent, times in seconds from now.
+
+    `unusable`: why there is no `table` although one is published.
+    """
     plan = state.plan or own_plan
     drift = plan.digest != own_plan.digest
     proxies = [_proxy(report, state, table, now_s) for report in sorted(reports, key=lambda r: r.proxy)]
@@ -39,7 +43,7 @@ def picture(
         "routes": routes,
         "proxies": proxies,
     }
-    return seen | {"warnings": _warnings(seen, state, plan, table, published_s, now_s)}
+    return seen | {"warnings": _warnings(seen, state, plan, table, published_s, now_s, unusable)}
 
 
 def _table(table: Table | None, published_s: float, now_s: float) -> dict[str, Any] | None:
@@ -123,13 +127,19 @@ def _proxy(report: Report, state: State, table: Table | None, now_s: float) -> d
 
 
 def _warnings(
-    seen: dict[str, Any], state: State, plan: Plan, table: Table | None, published_s: float, now_s: float
+    seen: dict[str, Any],
+    state: State,
+    plan: Plan,
+    table: Table | None,
+    published_s: float,
+    now_s: float,
+    unusable: str,
 ) -> list[str]:
     warnings: list[str] = []
     if seen["leader"] is None:
         warnings.append("no daemon leads: nothing is probed or decided (pointsman control)")
     if table is None:
-        warnings.append("no table is published yet")
+        warnings.append(unusable or "no table is published yet")
     if state.egress_suspect:
         warnings.append("every provider is silent at once: the daemon's own way out is suspected")
     for name, route in seen["routes"].items():

@@ -123,8 +123,14 @@ def _tell_request(request: dict[str, Any]) -> None:
 async def _look(settings: "Settings", store: "Store") -> dict[str, Any]:
     from pointsman.cli.picture import picture  # noqa: PLC0415
     from pointsman.config.plan import to_plan  # noqa: PLC0415
+    from pointsman.store.errors import Unreadable  # noqa: PLC0415
 
-    state, table, published = await state_of(store), await table_of(store), await store.table()
+    state, table, published, unusable = await state_of(store), None, None, ""
+    try:
+        published = await store.table()
+        table = await table_of(store)
+    except (CommandError, Unreadable) as error:  # then everything else is wanted all the more
+        unusable = str(error)
     leader = await store.leader()
     return picture(
         state,
@@ -137,6 +143,7 @@ async def _look(settings: "Settings", store: "Store") -> dict[str, Any]:
         published_s=published.published_s if published else 0.0,
         now_s=await store.now_s(),
         own_plan=to_plan(settings),
+        unusable=unusable,
     )
 
 

@@ -83,11 +83,10 @@ def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
 class Binding:
     """Where one provider's credential may go, and in which header.
 
-    `hosts` are host names in lower case, `origins` the same with scheme and port: a table that names another
-    host, another port or plain http gets no credential. `refs` are references to secrets, the first preferred.
+    `origins` are hosts with scheme and port: a table that names another host, another port or plain http gets no
+    credential. `refs` are references to secrets, the first preferred.
     """
 
-    hosts: frozenset[str]
     origins: frozenset[str]
     refs: tuple[str, ...]
     header: str
@@ -114,7 +113,6 @@ def _binding(provider: ProviderSettings) -> Binding:
     extra = [addresses.parse_host(host) for host in provider.credential_hosts]
     named = {addresses.origin_of(url.scheme, host, port) for host, port in extra}
     return Binding(
-        hosts=frozenset({(url.hostname or "").rstrip("."), *(host for host, _ in extra)}),
         origins=frozenset({addresses.origin(provider.base_url), *named}),
         refs=provider.credentials,
         header=provider.credential_header or default_header(provider),

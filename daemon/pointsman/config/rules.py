@@ -4,7 +4,6 @@ Each rule is a generator of findings over settings that are sound field by field
 that the file gives, also those of entries which are not sound themselves: a reference to one is no mistake.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -14,16 +13,12 @@ from pointsman.config import addresses
 from pointsman.config.errors import KeyPath, dotted, nearest, plain
 from pointsman.config.models import PolicySettings, ProbeSettings, ProviderSettings, RouteSettings, Settings
 from pointsman.config.plan import to_bp
-from pointsman.core import cadence
+from pointsman.core import cadence, headers
 from pointsman.core.table import FULL_BP, percent
 
 BUCKET_S: Final = 10  # the slice of the rolling window, core.model.Bucket
 SOCKET_PATH_BYTES_MAX: Final = 103  # macOS allows 104 with the closing zero, Linux 108
 STICKY: Final = ("session", "user", "api_key", "random")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_SECRET_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
-)
 _OWN_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer"}
 )
@@ -156,19 +151,19 @@ def _base_url(path: KeyPath, provider: ProviderSettings) -> Iterator[Finding]:
         yield Finding(path, text, "write https://, or allow_plain_http: true if the network is trusted")
 
 
-def _headers(path: KeyPath, headers: Mapping[str, str]) -> Iterator[Finding]:
-    for name, value in headers.items():
+def _headers(path: KeyPath, constant: Mapping[str, str]) -> Iterator[Finding]:
+    for name, value in constant.items():
         place = (*path, name)
-        if not _TOKEN.fullmatch(name):
+        if not headers.is_name(name):
             yield Finding(place, "this is no header's name", "use letters, digits and hyphens")
-        elif name.lower() in _SECRET_HEADERS:
+        elif headers.is_secret(name):
             text = "this header carries a secret, and headers stand in the routing table"
             yield Finding(
                 place, text, "remove it, and name the secret under credentials (see credential_header)"
             )
         elif name.lower() in _OWN_HEADERS:
             yield Finding(place, "the proxy writes this header itself", "remove it")
-        elif not (value.isascii() and value.isprintable()):
+        elif not headers.is_value(value):
             yield Finding(
                 place, "the value has a line break or a letter outside ASCII", "write it on one line"
             )
@@ -242,7 +237,7 @@ def _families(path: KeyPath, route: RouteSettings, settings: Settings) -> Iterat
 def _sticky(path: KeyPath, sticky_by: tuple[str, ...]) -> Iterator[Finding]:
     for index, key in enumerate(sticky_by):
         kind, colon, name = key.partition(":")
-        if key not in STICKY and not (kind == "header" and colon and _TOKEN.fullmatch(name)):
+        if key not in STICKY and not (kind == "header" and colon and headers.is_name(name)):
             cure = "write session, user, api_key, header:NAME or random"
             yield Finding((*path, index), "callers cannot be told apart by this", cure)
         elif key == "random" and index + 1 < len(sticky_by):

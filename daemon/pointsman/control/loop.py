@@ -31,7 +31,7 @@ from pointsman.core.evidence import Evidence, ProbeResult, Report, Verb, Word
 from pointsman.core.model import Answer, Decision, Health, Phase, Plan, State
 from pointsman.core.table import Table, Version
 from pointsman.store.client import Store
-from pointsman.store.errors import Conflict, Fenced, StoreDown
+from pointsman.store.errors import Conflict, Fenced, StoreDown, Unreadable
 from pointsman.store.records import Lease, Peek
 
 _log = logs.get("control")
@@ -114,7 +114,11 @@ class Loop:
         reports = await self._store.reports()
         accepted = [report.accepted for report in reports if report.accepted is not None]
         self.proxies_version = max(accepted, default=NOTHING)
-        peek = await self._store.peek()
+        try:
+            peek = await self._store.peek()
+        except Unreadable as error:
+            _log.error("the published table is unusable and is replaced: {why}", why=str(error))
+            peek = None
         lease = self._leadership.lease
         if lease is None:
             await self._stand_by(peek)
@@ -153,7 +157,7 @@ class Loop:
             self._begin(lease)
         if version < self.shown.version:
             self._forget()
-        await self._refresh_shown(peek)
+        await self._refresh_shown(peek, doubted=any(report.rejected for report in reports))
         state = self.state or await self._load(version, now_s)
         known = max(self._memory.version, self.proxies_version)
         anew = known > version or self.shown.table is None
@@ -205,17 +209,20 @@ class Loop:
         self._under = lease
         self._unheard = None
         self._round_over = time.monotonic() + self._first_round_s
+        # A lease that was lost and won again between two ticks: the prober is to begin a round all the same.
+        self._attend(Attention(plan=self.own_plan, active=False))
 
     def _forget(self) -> None:
         """What is in memory may not be what is stored: read it again."""
         self.state = self._stored = None
         self.shown = Shown()
 
-    async def _refresh_shown(self, peek: Peek | None) -> None:
+    async def _refresh_shown(self, peek: Peek | None, *, doubted: bool) -> None:
+        """Read the published table if it is not the one known, or if a proxy cannot read it."""
         if peek is None:
             self.shown = Shown()
             return
-        if (peek.version, peek.hash) == (self.shown.version, self.shown.hash):
+        if (peek.version, peek.hash) == (self.shown.version, self.shown.hash) and not doubted:
             return
         published = await self._store.table()
         if published is None:

@@ -3,8 +3,8 @@
     axis        set by                                          ends
     throttled   a rate limit (429): until its Retry-After       at that time, never sooner
     softened    a ramp limit, a model still loading             at that time; until then half weight
-    barred      credential or quota: 2 probes in a row, or      a generate probe or a request succeeds; a reach probe
-                as many requests in a row as trip the breaker   too, if it was reach that barred; or after its time
+    barred      credential or quota: 2 probes in a row, or      a generate probe succeeds; a reach probe too, if it was
+                as many requests in a row as trip the breaker   reach that barred; or after its time
 
 None of them is the breaker: an account that is out of quota is not down, and a throttled one must be left alone
 for as long as it says. Coming back from throttled or barred is a slow start.
@@ -22,6 +22,7 @@ from pointsman.core.health import BAR_FAULTS, Seen
 from pointsman.core.model import Health, Note, Phase, Policy
 
 # Two credential failures in a row of the known-good probe are believed; of live requests as many as trip.
+_LAST_S: Final = 253_402_300_799.0  # the last second of the year 9999, which a calendar can still show
 PROBE_BARS: Final = 2
 
 
@@ -42,7 +43,7 @@ class Context(Struct, frozen=True, kw_only=True):
 
 def clock(time_s: float) -> str:
     """A time of day for people, in UTC."""
-    return datetime.fromtimestamp(time_s, UTC).strftime("%H:%M:%S")
+    return datetime.fromtimestamp(min(time_s, _LAST_S), UTC).strftime("%H:%M:%S")
 
 
 def note(now_s: float, kind: str, target: str, text: str, **data: str | float) -> Note:
@@ -86,12 +87,14 @@ def _after_probe_axes(
 
 def _after_live_bars(target: str, health: Health, seen: Seen, context: Context, notes: list[Note]) -> Health:
     bars = sum(seen.counts.get(fault, 0) for fault in BAR_FAULTS)
+    if health.barred:
+        return health  # it gets no requests any more: what ends now had begun before
     if seen.counts.get(Fault.OK, 0):
         return _accepted(target, health, context, "a request succeeded", notes)
     if not bars:
         return health
     health = _refused(health, "live", bars)
-    if health.bar_streak < context.policy.live_failures or health.barred:
+    if health.bar_streak < context.policy.live_failures:
         return health
     return _bar(target, health, seen.barred, context.policy.quota_recheck_s, context, notes)
 

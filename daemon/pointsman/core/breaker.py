@@ -67,8 +67,7 @@ def factor(health: Health, policy: Policy, now_s: float) -> float:
     left = 1.0
     if health.back_s and policy.slow_start_s > 0:
         # In steps of a tenth, so that a slow start is about ten tables and not a hundred.
-        progress = min(1.0, max(0.0, (now_s - health.back_s) / policy.slow_start_s))
-        tenths = int(progress * 10 + 1e-9) / 10
+        tenths = int((now_s - health.back_s) / policy.slow_start_s * 10 + 1e-9) / 10
         left = max(policy.slow_start_floor, min(1.0, policy.slow_start_floor + tenths))
     return left / 2 if now_s < health.softened_until_s else left
 
@@ -96,8 +95,16 @@ def step(target: str, health: Health, seen: Seen | None, context: Context) -> tu
 
 
 def reset(target: str, health: Health, now_s: float, why: str) -> tuple[Health, Note]:
-    """Forget everything that keeps the target out of service."""
-    fresh = Health(phase=Phase.HEALTHY, since_s=now_s, generation=health.generation + 1, reason=why)
+    """Forget everything that keeps the target out of service; one that was out comes back by slow start."""
+    was_out = health.phase not in SERVING or bool(health.barred or health.throttled_until_s)
+    fresh = Health(
+        phase=Phase.HEALTHY,
+        since_s=now_s,
+        generation=health.generation + 1,
+        grant=health.grant,
+        back_s=now_s if was_out else 0.0,
+        reason=why,
+    )
     return fresh, note(now_s, "target.reset", target, f"{target} reset: {why}")
 
 
@@ -110,7 +117,13 @@ def _after_time(target: str, health: Health, context: Context, notes: list[Note]
         text = f"{target} half-open: cooldown is over, {context.policy.half_open_trials} good trials needed"
         notes.append(note(now_s, "target.half_open", target, text))
         health = replace(
-            health, phase=Phase.HALF_OPEN, since_s=now_s, trials_ok=0, grant=health.grant + 1, grant_s=now_s
+            health,
+            phase=Phase.HALF_OPEN,
+            since_s=now_s,
+            trials_ok=0,
+            grant=health.grant + 1,
+            grant_s=now_s,
+            grant_counted=health.grant,
         )
     if health.phase is Phase.HALF_OPEN and now_s - health.grant_s >= TRIAL_PATIENCE_S:
         health = replace(health, grant=health.grant + 1, grant_s=now_s)
@@ -285,8 +298,14 @@ def _after_trials(target: str, health: Health, seen: Seen, context: Context, not
         if not good:
             return _tripped(target, health, f"trial failed: {detail}", 0, context, notes)
         health = replace(health, trials_ok=health.trials_ok + 1)
-    if any(number == health.grant for number, _ in seen.trials):
-        health = replace(health, grant=health.grant + 1, grant_s=context.now_s)
+    ended = [number for number, _ in seen.trials if health.grant_counted < number <= health.grant]
+    if ended:
+        health = replace(
+            health,
+            grant=health.grant + 1,
+            grant_s=context.now_s,
+            grant_counted=max(health.grant_counted, *ended),
+        )
     if health.trials_ok < context.policy.half_open_trials:
         return health
     text = f"{target} recovering: {health.trials_ok} good trials, slow start over {context.policy.slow_start_s:.0f} s"
@@ -296,9 +315,6 @@ def _after_trials(target: str, health: Health, seen: Seen, context: Context, not
         phase=Phase.RECOVERING,
         since_s=context.now_s,
         refuses=False,
-        live_streak=0,
-        reach_streak=0,
-        generate_streak=0,
         reason="",
     )
 
@@ -306,12 +322,16 @@ def _after_trials(target: str, health: Health, seen: Seen, context: Context, not
 def _trials(health: Health, seen: Seen, context: Context) -> list[tuple[bool, str]]:
     """The verdict of each trial that has one, with its detail: a rate limit or a caller's fault gives none."""
     verdicts: list[tuple[bool, str]] = []
+    own_way_doubted = not context.alone and context.path_proven_s == 0.0
     for result in seen.probes:
+        if silent(result.outcome) and own_way_doubted:
+            continue
         if result.outcome.effect is Effect.BREAKER:
             verdicts.append((False, result.outcome.detail))
         elif result.outcome.ok and (result.kind is ProbeKind.GENERATE or context.reach_is_trial):
             verdicts.append((True, ""))
     for grant, fault in seen.trials:
-        if grant == health.grant and fault in {Fault.OK, *BREAKER_FAULTS}:
+        # A trial may last longer than the patience after which another proxy is asked; each counts once.
+        if health.grant_counted < grant <= health.grant and fault in {Fault.OK, *BREAKER_FAULTS}:
             verdicts.append((fault == Fault.OK, f"live request: {fault}"))
     return verdicts

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from pointsman.core import breaker, overlays, words
 from pointsman.core.axes import Context, clock
 from pointsman.core.evidence import Evidence
-from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, totals
-from pointsman.core.model import Decision, Health, Note, Path, Phase, Plan, State
+from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, live_proxies, totals
+from pointsman.core.model import Decision, Health, Note, Path, Phase, Plan, Provider, State
 from pointsman.core.table import (
+    TABLE_FORMAT,
     RouteEntry,
     Stage,
     Table,
@@ -24,6 +25,7 @@ from pointsman.core.table import (
     Version,
     diff,
     largest_move_bp,
+    negotiate,
     table_hash,
 )
 from pointsman.core.weights import Standing, Weighed, weigh
@@ -94,9 +96,7 @@ def _without_expired(state: State, now_s: float) -> tuple[State, list[Note]]:
         )
         for overlay in over
     ]
-    if not over:
-        return state, notes
-    return replace(state, overlays=tuple(o for o in state.overlays if o not in over)), notes
+    return (overlays.without(state, over, now_s) if over else state), notes
 
 
 # --- health
@@ -106,21 +106,22 @@ def _with_health(state: State, gathered: Gathered, plan: Plan, now_s: float) -> 
     """Every target one step further. What did not change stays the same object, so that saving is cheap."""
     notes: list[Note] = []
     changed: dict[str, Health] = {}
-    no_proxies = not _live_proxies(gathered, plan, now_s)
+    no_proxies = not live_proxies(gathered.vantages, plan.policy, now_s)
+    heard_of = [name for name in plan.providers if name in gathered.paths]
     # Two are enough to know of every provider when another one answered last.
     latest = heapq.nlargest(2, gathered.paths.items(), key=lambda path: path[1].answered_s)
     for target, entry in plan.targets.items():
         before = state.health.get(target)
         seen = gathered.seen.get(target)
-        health = before or Health(since_s=now_s)
+        health = before or _stranger(now_s)
         if before is not None and seen is None and not _due(before, plan, now_s):
             continue
         context = Context(
             now_s=now_s,
             policy=plan.policy,
             path_proven_s=_path_proven_s(entry.provider, latest, gathered),
-            alone=len(plan.providers) < 2,
-            reach_is_trial=no_proxies and not plan.providers[entry.provider].generate,
+            alone=len(heard_of) < 2,
+            reach_is_trial=no_proxies and _asks_proxies(health, plan.providers[entry.provider], now_s),
         )
         after, told = breaker.step(target, health, seen, context)
         notes += told
@@ -131,25 +132,29 @@ def _with_health(state: State, gathered: Gathered, plan: Plan, now_s: float) -> 
     return replace(state, health={**state.health, **changed}), notes
 
 
+def _stranger(now_s: float) -> Health:
+    """A target never heard of: its counters begin at the clock, above any that proxies may remember of its name."""
+    return Health(since_s=now_s, generation=int(now_s), grant=int(now_s))
+
+
+def _asks_proxies(health: Health, provider: Provider, now_s: float) -> bool:
+    """Is a half-open target to be tried live: no generate probe may vouch for it, or none has for too long."""
+    return not provider.generate or now_s - health.since_s >= breaker.TRIAL_PATIENCE_S
+
+
 def _due(health: Health, plan: Plan, now_s: float) -> bool:
     waits_for_trial = health.phase is Phase.HALF_OPEN and now_s - health.grant_s >= breaker.TRIAL_PATIENCE_S
     return waits_for_trial or breaker.due(health, plan.policy, now_s)
 
 
 def _path_proven_s(provider: str, latest: Sequence[tuple[str, Path]], gathered: Gathered) -> float:
-    """When the leader's way out was last seen to work by another provider, or by traffic; 0 while in doubt."""
+    """When the leader's way out was last seen to work by another provider; 0 while it is in doubt.
+
+    What proxies reach says nothing of what the leader reaches.
+    """
     if gathered.egress_suspect:
         return 0.0
-    others = [path.answered_s for name, path in latest if name != provider]
-    return max([*others, gathered.live_success_s])
-
-
-def _live_proxies(gathered: Gathered, plan: Plan, now_s: float) -> list[str]:
-    return sorted(
-        name
-        for name, vantage in gathered.vantages.items()
-        if now_s - vantage.seen_s <= plan.policy.proxy_lost_s
-    )
+    return max((path.answered_s for name, path in latest if name != provider), default=0.0)
 
 
 def _egress_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]:
@@ -166,6 +171,9 @@ def _trouble_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]
     notes: list[Note] = []
     for name, vantage in gathered.vantages.items():
         before = state.vantages.get(name)
+        if vantage.twin and not (before is not None and before.twin):
+            text = f"two proxies call themselves {name}: only the younger one counts, give each a name of its own"
+            notes.append(Note(at_s=now_s, kind="proxy.twin", subject=name, text=text))
         if vantage.troubled == (before is not None and before.troubled):
             continue
         if vantage.troubled:
@@ -214,7 +222,7 @@ def _unfit(target: str, health: Health, state: State, rejected: Mapping[str, str
 
 def _rejected(state: State, plan: Plan, now_s: float) -> dict[str, str]:
     """The targets that no live proxy can serve, with the reason that one of them gives."""
-    live = [v.missing for v in state.vantages.values() if now_s - v.seen_s <= plan.policy.proxy_lost_s]
+    live = [state.vantages[name].missing for name in live_proxies(state.vantages, plan.policy, now_s)]
     first = live[0] if live else {}
     return {target: why for target, why in first.items() if all(target in missing for missing in live)}
 
@@ -277,8 +285,15 @@ def _table(
         targets={name: _entry(name, state, plan) for name in plan.targets},
         routes=routes,
         trials=_trials(state, plan, now_s),
+        format=_format(state, plan, now_s),
     )
     return replace(table, hash=table_hash(table)), reasons, notes
+
+
+def _format(state: State, plan: Plan, now_s: float) -> int:
+    """The highest format that all live proxies read; ours, if there is none, and they refuse it with a reason."""
+    live = live_proxies(state.vantages, plan.policy, now_s)
+    return negotiate(state.vantages[name].formats for name in live) or TABLE_FORMAT
 
 
 def _demand_rps(targets: tuple[str, ...], state: State, now_s: float) -> float:
@@ -316,9 +331,7 @@ def _entry(name: str, state: State, plan: Plan) -> TargetEntry:
 
 def _trials(state: State, plan: Plan, now_s: float) -> tuple[Trial, ...]:
     """Leave for one proxy each to try half-open targets that no generation probe can vouch for."""
-    proxies = sorted(
-        name for name, vantage in state.vantages.items() if now_s - vantage.seen_s <= plan.policy.proxy_lost_s
-    )
+    proxies = live_proxies(state.vantages, plan.policy, now_s)
     if not proxies:
         return ()
     granted: list[Trial] = []
@@ -327,8 +340,7 @@ def _trials(state: State, plan: Plan, now_s: float) -> tuple[Trial, ...]:
         unfit = name in state.drains or health.barred or now_s < health.throttled_until_s
         if health.phase is not Phase.HALF_OPEN or unfit:
             continue
-        waited = now_s - health.since_s >= breaker.TRIAL_PATIENCE_S
-        if waited or not plan.providers[target.provider].generate:
+        if _asks_proxies(health, plan.providers[target.provider], now_s):
             proxy = proxies[health.grant % len(proxies)]
             granted.append(Trial(target=name, proxy=proxy, grant=health.grant))
     return tuple(granted)

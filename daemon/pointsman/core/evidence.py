@@ -67,16 +67,19 @@ class Lane(Struct, kw_only=True, omit_defaults=True):
     of the one must not hide the failures of the other. `streak` counts the failures for the breaker since the
     last success on this proxy, or since the target's `generation` grew; `since_s` is when the first of them was
     known and `last_ok_s` when the last success was, by the store's clock (0: none yet), so that the leader can
-    order what several proxies saw. `detail` and `refuses` are those of the last failure.
+    order what several proxies saw; `times` are those of the run's last failures, `LANE_TIMES` at most. `detail` and
+    `refuses` are those of the last failure.
     """
 
     streak: int = 0
     since_s: float = 0.0
     last_ok_s: float = 0.0
+    times: tuple[float, ...] = ()
     detail: str = ""
     refuses: bool = False
 
 
+LANE_TIMES: Final = 8
 UNARY: Final = "unary"
 STREAM: Final = "stream"
 

@@ -3,8 +3,8 @@
 Three things are sorted out here, before any rule looks at a target:
 
 - **Counting once.** Reports are cumulative; what has been counted of the same (proxy, boot) is subtracted.
-- **Order across proxies.** A run of failures on one proxy counts only if no proxy has had a success since it
-  began, lane by lane: successes elsewhere mean noise, or one proxy's own trouble, and the ratio judges those.
+- **Order across proxies.** Only failures since the last success of any proxy make a run, lane by lane: successes
+  elsewhere mean noise, or one proxy's own trouble, and the ratio judges those.
 - **Whose trouble.** A proxy that is refused by every provider while the leader's probes get answers from them
   is the one in trouble. If all providers fall silent to the leader at once, its own way out is suspected, and
   failed probes eject nobody until one provider has answered again.
@@ -27,6 +27,8 @@ BUCKET_S: Final = 10.0
 YOUNG_S: Final = 30.0
 # A silent proxy's totals are remembered for this long, so that what it saw while the store was away counts.
 VANTAGE_KEPT_S: Final = 600.0
+# So soon after a success of any proxy, another's refused credential is taken for its own trouble.
+BAR_DOUBT_S: Final = 5.0
 # A ratio trips when chance alone would show it less than about once in a million looks (see `excess`).
 EXCESS_TO_TRIP: Final = 14.0
 BREAKER_FAULTS: Final = (Fault.OUTAGE, Fault.OVERLOAD)
@@ -71,7 +73,8 @@ def gather(state: State, evidence: Evidence, plan: Plan, now_s: float) -> Gather
     vantages, fresh = _vantages(state.vantages, live, seen, plan, paths, now_s)
     if fresh:
         alive = [r for r in live if now_s - vantages[r.proxy].seen_s <= plan.policy.proxy_lost_s]
-        _streaks([r for r in alive if not vantages[r.proxy].troubled], vantages, state, seen)
+        _streaks([r for r in alive if not vantages[r.proxy].troubled], vantages, state, plan, seen)
+        _doubt_bars(seen, now_s)
     live_success_s = max((entry.last_ok_s for entry in seen.values()), default=0.0)
     return Gathered(
         seen=seen,
@@ -140,6 +143,9 @@ def _vantages(
         if before is not None and before.boot == report.boot and report.seq <= before.seq:
             vantages[report.proxy] = before  # read again, or an older one out of a store that went back
             continue
+        if before is not None and report.boot != before.boot and report.started_s < before.started_s:
+            vantages[report.proxy] = replace(before, twin=True)  # of an earlier life, or of a namesake
+            continue
         fresh = True
         kept = vantages[report.proxy] = _remembered(report, before, now_s)
         if _in_trouble(report, plan, paths, now_s):
@@ -159,13 +165,11 @@ def _remembered(report: Report, before: Vantage | None, now_s: float) -> Vantage
         boot=report.boot,
         seq=report.seq,
         seen_s=now_s,
+        started_s=report.started_s,
+        twin=before is not None and before.twin,
         counts={target: entry.counts for target, entry in report.targets.items()},
-        accepted=report.accepted,
-        serving=report.serving,
-        rejected=report.rejected,
         missing=report.missing,
         formats=report.table_formats,
-        pinned=report.pinned,
         troubled_s=before.troubled_s if before else 0.0,
     )
 
@@ -193,42 +197,82 @@ def _in_trouble(report: Report, plan: Plan, paths: Mapping[str, Path], now_s: fl
     for name, entry in report.targets.items():
         if name not in plan.targets or not entry.lanes:
             continue
-        if any(lane.streak == 0 or not lane.refuses for lane in entry.lanes.values()):
+        if any(lane.streak and not lane.refuses for lane in entry.lanes.values()):
             return False
-        providers.add(plan.targets[name].provider)
+        if any(lane.streak for lane in entry.lanes.values()):
+            providers.add(plan.targets[name].provider)
+    if len(providers) < 2:
+        return False
+    lanes = [lane for entry in report.targets.values() for lane in entry.lanes.values()]
+    # A success of before, in a lane that nobody has used since, says nothing of now.
+    if max(lane.last_ok_s for lane in lanes) >= max(lane.since_s for lane in lanes if lane.streak):
+        return False
     answers = [
         paths[name].answered_s > paths[name].silent_s and now_s - paths[name].answered_s <= YOUNG_S
         for name in providers
         if name in paths
     ]
-    return len(providers) >= 2 and any(answers)
+    return any(answers)
 
 
 def _streaks(
-    reports: list[Report], vantages: Mapping[str, Vantage], state: State, seen: dict[str, Seen]
+    reports: list[Report], vantages: Mapping[str, Vantage], state: State, plan: Plan, seen: dict[str, Seen]
 ) -> None:
     """Set each target's run of live failures, over all proxies, to the longer one of its two lanes."""
     lanes: dict[tuple[str, str], list[Lane]] = {}
     for report in reports:
         for target, entry in report.targets.items():
             health = state.health.get(target)
-            if health is not None and entry.generation < health.generation:
+            if target not in plan.targets or (health is not None and entry.generation < health.generation):
                 continue  # counted before the target came back into service
             for name, lane in entry.lanes.items():
                 if lane.streak and lane.since_s <= vantages[report.proxy].troubled_s:
                     continue  # it began when the proxy itself was in trouble
                 lanes.setdefault((target, name), []).append(lane)
     for (target, _), runs in lanes.items():
-        entry_seen = _entry(seen, target)
         last_ok_s = max(lane.last_ok_s for lane in runs)
-        running = [lane for lane in runs if lane.streak and lane.since_s >= last_ok_s]
-        streak = sum(lane.streak for lane in running)
+        _note_run(_entry(seen, target), runs, last_ok_s)
+        entry_seen = _entry(seen, target)
         entry_seen.last_ok_s = max(entry_seen.last_ok_s, last_ok_s)
-        if entry_seen.streak is None or streak > entry_seen.streak:
-            entry_seen.streak = streak
-            longest = max(running, key=lambda lane: lane.streak, default=None)
-            entry_seen.streak_detail = longest.detail if longest else ""
-            entry_seen.refuses = longest.refuses if longest else False
+    _provider_wide(lanes, plan, seen)
+
+
+def _note_run(entry: Seen, lanes: list[Lane], last_ok_s: float) -> None:
+    """Keep the longest run of failures since the last success, wherever that was."""
+    streak = sum(_failures_since(lane, last_ok_s) for lane in lanes)
+    if entry.streak is not None and streak <= entry.streak:
+        return
+    entry.streak = streak
+    latest = max(lanes, key=lambda lane: _failures_since(lane, last_ok_s))
+    entry.streak_detail = latest.detail if streak else ""
+    entry.refuses = latest.refuses if streak else False
+
+
+def _failures_since(lane: Lane, last_ok_s: float) -> int:
+    if not lane.streak or lane.since_s >= last_ok_s:
+        return lane.streak
+    return sum(at_s >= last_ok_s for at_s in lane.times)
+
+
+def _provider_wide(lanes: Mapping[tuple[str, str], list[Lane]], plan: Plan, seen: dict[str, Seen]) -> None:
+    """A provider that refuses connections refuses for every model: its targets share one run."""
+    of_provider: dict[str, list[Lane]] = {}
+    for (target, _), runs in lanes.items():
+        of_provider.setdefault(plan.targets[target].provider, []).extend(runs)
+    sisters = _of_provider(plan)
+    for provider, runs in of_provider.items():
+        refusing = [lane for lane in runs if lane.refuses and lane.streak]
+        if refusing and len(sisters[provider]) > 1:
+            for target in sisters[provider]:
+                _note_run(_entry(seen, target), refusing, max(lane.last_ok_s for lane in runs))
+
+
+def _doubt_bars(seen: Mapping[str, Seen], now_s: float) -> None:
+    """Refused credentials count only where no proxy is accepted: else it is one proxy's own key that is wrong."""
+    for entry in seen.values():
+        if now_s - entry.last_ok_s <= BAR_DOUBT_S:
+            for fault in BAR_FAULTS:
+                entry.counts.pop(fault, None)
 
 
 def add_counts(
@@ -288,3 +332,8 @@ def ratio_trips(window: Iterable[Bucket], policy: Policy, now_s: float) -> str:
         return ""
     share, limit = 100 * failed / answered, 100 * policy.error_ratio
     return f"{failed} of {answered} requests failed ({share:.0f} %, limit {limit:g} %)"
+
+
+def live_proxies(vantages: Mapping[str, Vantage], policy: Policy, now_s: float) -> list[str]:
+    """The names of the proxies that were heard of lately, in order."""
+    return sorted(name for name, v in vantages.items() if now_s - v.seen_s <= policy.proxy_lost_s)

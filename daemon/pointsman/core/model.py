@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from pointsman.core.table import Table, Version
+from pointsman.core.table import Table
 
 STATE_FORMAT: Final = 1
 
@@ -131,6 +131,7 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trials_ok: int = 0
     grant: int = 0
     grant_s: float = 0.0
+    grant_counted: int = 0
     cooldown_until_s: float = 0.0
     throttled_until_s: float = 0.0
     softened_until_s: float = 0.0
@@ -204,20 +205,18 @@ class Drain(Struct, frozen=True, kw_only=True):
 class Vantage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the leader remembers of one proxy: its last report, so that the next gives differences.
 
-    `troubled`: refused by providers that answer others, so what it says of them counts for nothing; `troubled_s`
-    is when a report last showed that.
+    `started_s`: its boot; `twin`: another proxy reports under the same name. `troubled`: refused by providers that
+    answer others, so what it says of them counts for nothing; `troubled_s` is when a report last showed that.
     """
 
     boot: str
     seq: int
     seen_s: float
+    started_s: float = 0.0
+    twin: bool = False
     counts: dict[str, dict[str, int]] = {}
-    accepted: Version | None = None
-    serving: Version | None = None
-    rejected: str = ""
     missing: dict[str, str] = {}
     formats: tuple[int, ...] = (1,)
-    pinned: str = ""
     troubled: bool = False
     troubled_s: float = 0.0
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from pointsman.core.model import Baseline, OnExpiry, Overlay, OverlayKind, State
+from pointsman.core.model import Baseline, Health, OnExpiry, Overlay, OverlayKind, State
 
 PRECEDENCE: Final = tuple(OverlayKind)
 ON_EXPIRY: Final = {
@@ -53,6 +54,22 @@ def put(overlays: tuple[Overlay, ...], new: Overlay) -> tuple[Overlay, ...]:
 def expired(state: State, now_s: float) -> tuple[Overlay, ...]:
     """Overlays whose time is over (`not_after_s` 0: they have none)."""
     return tuple(o for o in state.overlays if o.not_after_s and now_s >= o.not_after_s)
+
+
+def without(state: State, ending: Iterable[Overlay], now_s: float) -> State:
+    """The state without these overlays; what a failover took share from gets it back by slow start."""
+    gone = tuple(ending)
+    after = replace(state, overlays=tuple(o for o in state.overlays if o not in gone))
+    health = dict(state.health)
+    for overlay in gone:
+        if overlay.kind not in {OverlayKind.FAILOVER, OverlayKind.EMERGENCY}:
+            continue
+        back = desired(overlay.route, state.baselines[overlay.route], after.overlays).shares_bp
+        for name, share in back.items():
+            if share > overlay.shares_bp.get(name, 0):
+                known = health.get(name, Health())
+                health[name] = replace(known, back_s=now_s, generation=known.generation + 1)
+    return replace(after, health=health)
 
 
 def later(route: str, baseline: Baseline, overlays: Iterable[Overlay]) -> list[tuple[str, Desired]]:

@@ -3,7 +3,8 @@
 The rules, in the order in which they apply:
 
 1. A target's share is its desired share × its factor (core/breaker.py: 0 when out, less than 1 in a slow start).
-2. What that leaves over goes to the targets at full strength, in proportion to their desired shares.
+2. What that leaves over goes to the targets at full strength, in proportion to their desired shares; if no weighted
+   one is, to the first of the chain that is; if none is at all, back to the weighted.
 3. If no weighted target is left, the first of the chain that is takes everything.
 4. Panic: if the survivors' known capacity cannot carry the demand, cooldowns are ignored, save for targets that
    do not even accept a connection.
@@ -110,12 +111,22 @@ def _spread(
     if not weighted:
         return {alive[0]: 1.0}
     parts = {t: desired_bp[t] * standings[t].factor for t in weighted}
-    strong = [t for t in weighted if standings[t].factor >= 1 - _EPSILON] or weighted
     over = FULL_BP - sum(parts.values())
-    total = sum(desired_bp[t] for t in strong)
-    for target in strong:
-        parts[target] += over * desired_bp[target] / total
+    takers = _takers(desired_bp, weighted, alive, standings)
+    for target, part in takers.items():
+        parts[target] = parts.get(target, 0.0) + over * part / sum(takers.values())
     return parts
+
+
+def _takers(
+    desired_bp: Mapping[str, int], weighted: list[str], alive: list[str], standings: Mapping[str, Standing]
+) -> dict[str, int]:
+    """Who takes what is left over, in which proportion: the weighted at full strength, else the chain's first."""
+    strong = [t for t in alive if standings[t].factor >= 1 - _EPSILON]
+    takers = {t: desired_bp[t] for t in strong if t in weighted}
+    if not takers and strong:
+        return {strong[0]: 1}
+    return takers or {t: desired_bp[t] for t in weighted}
 
 
 def _to_basis_points(parts: Mapping[str, float]) -> dict[str, int]:

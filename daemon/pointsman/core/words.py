@@ -115,8 +115,12 @@ def _apply_plan(state: State, word: Word, now_s: float) -> tuple[State, str]:
     old = state.plan
     if old is not None and old.digest == plan.digest:
         return state, f"the configuration is active already, as revision {old.revision}"
+    if old is not None and (old.environment, old.fleet) != (plan.environment, plan.fleet):
+        raise RefusedError(
+            f"the configuration is for {plan.environment}/{plan.fleet}, and this is {old.environment}/{old.fleet}"
+        )
     for overlay in state.overlays:
-        if overlay.route not in plan.routes or overlay.shares_bp.keys() - plan.targets.keys():
+        if not _fits(plan, overlay.route, overlay.shares_bp):
             raise RefusedError(
                 f"{overlay.kind.value} on route {overlay.route} depends on what the new configuration removes: "
                 f"end it first (pointsman unpin {overlay.route}, or pointsman failback {overlay.route})"
@@ -128,7 +132,7 @@ def _apply_plan(state: State, word: Word, now_s: float) -> tuple[State, str]:
         if name in state.health
     }
     baselines = {
-        name: _baseline(state.baselines.get(name), route.weights_bp, plan, word, now_s)
+        name: _baseline(name, state.baselines.get(name), route.weights_bp, plan, word, now_s)
         for name, route in plan.routes.items()
     }
     drains = {name: drain for name, drain in state.drains.items() if name in plan.targets}
@@ -151,14 +155,22 @@ def _moved_health(name: str, old: Plan | None, new: Plan, health: Health, now_s:
     place = [(p.targets[name].model, p.providers[p.targets[name].provider].base_url) for p in (old, new)]
     if place[0] == place[1]:
         return health
-    return Health(since_s=now_s, generation=health.generation + 1)
+    return Health(since_s=now_s, generation=health.generation + 1, grant=health.grant)
+
+
+def _fits(plan: Plan, route: str, shares: Mapping[str, int]) -> bool:
+    try:
+        _shares(plan, route, shares)
+    except RefusedError:
+        return False
+    return True
 
 
 def _baseline(
-    before: Baseline | None, file_bp: dict[str, int], plan: Plan, word: Word, now_s: float
+    route: str, before: Baseline | None, file_bp: dict[str, int], plan: Plan, word: Word, now_s: float
 ) -> Baseline:
     """The file's weights count where the file's own value changed; else what was promoted or set stays."""
-    if before is not None and before.file_bp == file_bp and before.shares_bp.keys() <= plan.targets.keys():
+    if before is not None and before.file_bp == file_bp and _fits(plan, route, before.shares_bp):
         return before
     return Baseline(
         shares_bp=file_bp,
@@ -268,17 +280,9 @@ def _failback(state: State, word: Word, now_s: float) -> tuple[State, str]:
     ]
     if not ending:
         raise RefusedError(f"there is no failover on {route or 'any route'} to come back from")
-    left = tuple(overlay for overlay in state.overlays if overlay not in ending)
-    after = replace(state, overlays=left)
-    health = dict(state.health)
-    for overlay in ending:
-        back = _desired(after, overlay.route)
-        for name, share in back.items():
-            if share > overlay.shares_bp.get(name, 0):
-                known = health.get(name, Health())
-                health[name] = replace(known, back_s=now_s, generation=known.generation + 1)
+    after = overlays.without(state, ending, now_s)
     told = "; ".join(f"{o.route}: {_tell(_desired(after, o.route))}" for o in ending)
-    return replace(after, health=health), f"failback by slow start to {told}"
+    return after, f"failback by slow start to {told}"
 
 
 def _rollback(state: State, word: Word, now_s: float) -> tuple[State, str]:

@@ -1,14 +1,18 @@
 """The provider APIs that pass through: their paths, their error shapes, their events. Pure.
 
 A path decides the API, and the API the protocol family; the query never matters (Claude Code sends
-`/v1/messages?beta=true`).
+`/v1/messages?beta=true`). A path travels under the provider's own credential, so only plain ones do: names and ids,
+nothing that climbs out of the API that it begins with.
 """
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
+from aiohttp import web
 from msgspec import Struct
 
 from pointsman.core.endpoints import join
@@ -23,12 +27,16 @@ class Api(StrEnum):
     EMBEDDINGS = "embeddings"
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
-    ACCOUNT = "account"  # files, batches, stored responses: they live at one account
+    INPUT_TOKENS = "input_tokens"  # the same of the openai family
+    COMPACT = "compact"
+    ACCOUNT = "account"  # files, batches, conversations, stored responses: they live at one account
 
 
 FAMILY_OF: Final = {
     Api.CHAT: Family.OPENAI,
     Api.RESPONSES: Family.OPENAI,
+    Api.INPUT_TOKENS: Family.OPENAI,
+    Api.COMPACT: Family.OPENAI,
     Api.EMBEDDINGS: Family.OPENAI,
     Api.MESSAGES: Family.ANTHROPIC,
     Api.COUNT_TOKENS: Family.ANTHROPIC,
@@ -36,13 +44,17 @@ FAMILY_OF: Final = {
 _PATHS: Final = {
     "/v1/chat/completions": Api.CHAT,
     "/v1/responses": Api.RESPONSES,
+    "/v1/responses/input_tokens": Api.INPUT_TOKENS,
+    "/v1/responses/compact": Api.COMPACT,
     "/v1/embeddings": Api.EMBEDDINGS,
     "/v1/messages": Api.MESSAGES,
     "/v1/messages/count_tokens": Api.COUNT_TOKENS,
 }
-_ACCOUNT_PATH: Final = re.compile(r"/v1/(files|batches|uploads|responses|messages/batches)(/.*)?")
+_ACCOUNT_PATH: Final = re.compile(r"/v1/(files|batches|uploads|conversations|responses|messages/batches)(/.*)?")
+_ACCOUNT_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
+_SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@=+,-]+")
 _STORED_RESPONSE: Final = re.compile(r"/v1/responses/([^/]+)")
-_SECRET_PARAMETER: Final = re.compile(r"(^|&)(key|api[-_]key|access_token)=[^&]*")
+_SECRET_PARAMETERS: Final = frozenset({"key", "api-key", "access-token", "subscription-key"})
 
 
 def api_of(method: str, path: str) -> Api | None:
@@ -50,7 +62,14 @@ def api_of(method: str, path: str) -> Api | None:
     api = _PATHS.get(path)
     if api is not None and method == "POST":
         return api
-    return Api.ACCOUNT if _ACCOUNT_PATH.fullmatch(path) else None
+    of_account = method in _ACCOUNT_METHODS and _ACCOUNT_PATH.fullmatch(path) and _is_plain(path)
+    return Api.ACCOUNT if of_account else None
+
+
+def _is_plain(path: str) -> bool:
+    """Is every segment a name or an id, however it is written? A trailing slash is harmless."""
+    segments = path.removeprefix("/").removesuffix("/").split("/")
+    return all(_SEGMENT.fullmatch(unquote(segment)) for segment in segments)
 
 
 def stored_response_id(path: str) -> str:
@@ -66,8 +85,13 @@ def looks_anthropic(path: str, has_version: bool) -> bool:
 
 def url_of(base_url: str, family: str, path: str, query: str = "") -> str:
     """The provider's URL for an inbound path and query. Parameters that carry a caller's key do not travel."""
-    query = _SECRET_PARAMETER.sub("", query).removeprefix("&")
+    query = "&".join(part for part in query.split("&") if not _is_secret_parameter(part))
     return join(base_url, family, path) + (f"?{query}" if query else "")
+
+
+def _is_secret_parameter(part: str) -> bool:
+    name = unquote_plus(part.partition("=")[0]).strip().lower().replace("_", "-")
+    return name in _SECRET_PARAMETERS
 
 
 # --- errors in the caller's own shape
@@ -97,6 +121,24 @@ def error_body(
     kind = kind or _OPENAI_KINDS.get(status, "server_error")
     return msgspec.json.encode(
         {"error": {"message": message, "type": kind, "param": None, "code": code or kind}}
+    )
+
+
+def error_response(
+    family: Family,
+    status: int,
+    message: str,
+    kind: str = "",
+    headers: Mapping[str, str] | None = None,
+    *,
+    code: str = "",
+) -> web.Response:
+    """An error of the proxy's own, in the family's shape."""
+    headers = headers or {}
+    request_id = headers.get("x-pointsman-request-id", "")
+    body = error_body(family, status, message, kind=kind, code=code, request_id=request_id)
+    return web.Response(
+        status=status, body=body, content_type="application/json", headers={"Server": "pointsman", **headers}
     )
 
 

@@ -5,11 +5,15 @@ The body is never encoded anew: only the bytes of the model's name are exchanged
 
 import importlib
 import re
+import secrets
 import zlib
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
+
+from pointsman.proxy import lenient
 
 
 class BodyError(Exception):
@@ -17,11 +21,13 @@ class BodyError(Exception):
 
 
 class Head(Struct, frozen=True):
-    """The parts of a request's JSON that routing reads."""
+    """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it."""
 
     model: str
+    places: tuple[slice, ...]
     stream: bool = False
     previous_response_id: str = ""
+    conversation: str = ""
     user: str = ""
     session: str = ""
 
@@ -32,6 +38,7 @@ class _Loose(Struct):
     model: Raw = Raw()
     stream: Raw = Raw()
     previous_response_id: Raw = Raw()
+    conversation: Raw = Raw()
     user: Raw = Raw()
     safety_identifier: Raw = Raw()
     prompt_cache_key: Raw = Raw()
@@ -39,27 +46,36 @@ class _Loose(Struct):
 
 
 _LOOSE: Final = msgspec.json.Decoder(_Loose)
-_CANDIDATE: Final = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")', re.DOTALL)
-_ESCAPED_LETTER: Final = re.compile(rb"\\u006[dDfF45cC]")  # of the word "model"
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
+_TOP: Final = msgspec.json.Decoder(dict[str, Raw])
+# Every repetition is possessive: a body is read once, whatever is in it, and nothing is remembered to go back to.
+_KEY: Final = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+')
+_KEY_IN_ESCAPES: Final = re.compile(
+    rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"[ \t\r\n]*+:[ \t\r\n]*+'
+)
+_ESCAPED_LETTER: Final = b"\\u006"  # of the word "model", as far as they have it in common
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_KEYS_MAX: Final = 100_000
+_MARK: Final = secrets.token_hex(16)  # begins no key of a caller's
 
 
 def read_head(body: bytes) -> Head:
     """What routing needs of `body`. Raises BodyError if it is not a JSON object or names no model."""
     try:
         loose = _LOOSE.decode(body)
-    except msgspec.MsgspecError as error:
+        model = _text(loose.model)
+        if not model:
+            raise BodyError('the body names no model: set "model" to the name of a route')
+        return Head(
+            model=model,
+            places=_model_places(body),
+            stream=bytes(loose.stream) == b"true",
+            previous_response_id=_text(loose.previous_response_id),
+            conversation=_text(loose.conversation) or _member(loose.conversation, "id"),
+            user=_text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
+            session=_text(loose.prompt_cache_key),
+        )
+    except lenient.UNREADABLE as error:
         raise BodyError(f"the body is not a JSON object: {error}") from error
-    model = _text(loose.model)
-    if not model:
-        raise BodyError('the body names no model: set "model" to the name of a route')
-    return Head(
-        model=model,
-        stream=bytes(loose.stream) == b"true",
-        previous_response_id=_text(loose.previous_response_id),
-        user=_text(loose.user) or _text(loose.safety_identifier) or _user_of(loose.metadata),
-        session=_text(loose.prompt_cache_key),
-    )
 
 
 def _text(raw: Raw) -> str:
@@ -68,56 +84,54 @@ def _text(raw: Raw) -> str:
     return str(msgspec.json.decode(raw))
 
 
-def _user_of(metadata: Raw) -> str:
-    """Anthropic's place for a user: metadata.user_id."""
-    if not bytes(metadata).startswith(b"{"):
+def _member(raw: Raw, name: str) -> str:
+    """The text that an object has as `name`: Anthropic's metadata.user_id, OpenAI's conversation.id."""
+    if not bytes(raw).startswith(b"{"):
         return ""
-    value: Any = msgspec.json.decode(metadata)
-    user = value.get("user_id")
-    return user if isinstance(user, str) else ""
+    value: Any = msgspec.json.decode(raw)
+    text = value.get(name)
+    return text if isinstance(text, str) else ""
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """`body` with its top-level model exchanged for `model`, every other byte as it was."""
+def with_model(body: bytes, places: tuple[slice, ...], model: str) -> bytes:
+    """`body` with `model` at `places`, every other byte as it was."""
     new = msgspec.json.encode(model)
-    places = _model_places(body)
-    for start, end in reversed(places):
-        body = body[:start] + new + body[end:]
-    return body
+    parts: list[bytes] = []
+    copied = 0
+    for place in places:
+        parts += (body[copied : place.start], new)
+        copied = place.stop
+    return b"".join([*parts, body[copied:]])
 
 
-def _model_places(body: bytes) -> list[tuple[int, int]]:
-    """Where the values of the top-level key "model" are (more than one if the key is repeated).
+def _model_places(body: bytes) -> tuple[slice, ...]:
+    """Where the names stand that the top-level key "model" of a JSON object has (several if it is repeated).
 
     Nearly always the word occurs once as a key, and a search finds it. Where tools or schemas have a property
-    of that name, or the key is written with escapes, the structure is walked.
+    of that name, each of the keys gets a name of its own, and the decoder tells which of them are on top.
     """
-    candidates = [found.span(1) for found in _CANDIDATE.finditer(body)]
-    if len(candidates) == 1 and not _ESCAPED_LETTER.search(body):
-        return candidates
-    places: list[tuple[int, int]] = []
-    depth = 0
-    key = b""
-    after_colon = False
-    for token in _TOKEN.finditer(body):
-        text = token.group()
-        if text in {b"{", b"["}:
-            depth += 1
-        elif text in {b"}", b"]"}:
-            depth -= 1
-        elif text == b":":
-            after_colon = True
-            continue
-        elif text != b"," and depth == 1:
-            if after_colon and _is_model(key):
-                places.append(token.span())
-            key = text
-        after_colon = False
-    return places
+    spelled = _KEY_IN_ESCAPES if _ESCAPED_LETTER in body else _KEY
+    keys = [found.span() for found in islice(spelled.finditer(body), _KEYS_MAX + 1)]
+    if len(keys) > _KEYS_MAX:
+        raise BodyError(f'the body has the key "model" more than {_KEYS_MAX} times')
+    if len(keys) > 1:
+        top = _TOP.decode(_renamed(body, keys))
+        keys = [key for number, key in enumerate(keys) if f"{_MARK}{number}" in top]
+    names = [_STRING.match(body, end) for _, end in keys]
+    return tuple(slice(*name.span()) for name in names if name)
 
 
-def _is_model(key: bytes) -> bool:
-    return key == b'"model"' or (b"\\" in key and len(key) < 48 and msgspec.json.decode(key) == "model")
+def _renamed(body: bytes, keys: list[tuple[int, int]]) -> bytes:
+    """`body` with the mark and its number in place of every one of `keys`.
+
+    What looks like such a key and ends another one (`"a\\"model": …`) is renamed in that, and is no key on top.
+    """
+    parts: list[bytes] = []
+    copied = 0
+    for number, (start, end) in enumerate(keys):
+        parts += (body[copied:start], f'"{_MARK}{number}":'.encode())
+        copied = end
+    return b"".join([*parts, body[copied:]])
 
 
 # --- compressed bodies: read to find the model, sent on as they came where it may stay

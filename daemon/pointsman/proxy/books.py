@@ -1,7 +1,7 @@
 """One attempt's account: opened when the request goes out, closed exactly once, whatever becomes of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
 
@@ -23,10 +23,10 @@ class Grants:
     def __init__(self) -> None:
         self._used: dict[str, int] = {}
 
-    def offer(self, view: View, chain: tuple[str, ...]) -> str:
-        """A target of `chain` that a request may try by a grant, or ""."""
+    def offer(self, view: View, among: Collection[str]) -> str:
+        """A target `among` these that a request may try by a grant, or ""."""
         for target, grant in view.grants.items():
-            if grant > self._used.get(target, 0) and target in chain and target in view.endpoints:
+            if grant > self._used.get(target, 0) and target in among:
                 return target
         return ""
 
@@ -144,9 +144,9 @@ class Books:
         self.wake = wake
         self.grants = Grants()
 
-    def open(self, job: Job, endpoint: Endpoint, reason: str, parent: Span) -> Account:
-        """An attempt begins."""
-        grant = job.view.grants.get(endpoint.target, 0) if reason == "trial" else 0
+    def open(self, job: Job, endpoint: Endpoint, reason: str, parent: Span, *, trial: bool) -> Account:
+        """An attempt begins; `trial`: the one that the table granted."""
+        grant = job.view.grants.get(endpoint.target, 0) if trial else 0
         if grant:
             self.grants.take(endpoint.target, grant)
         return Account(self, job, endpoint, reason, grant, parent)

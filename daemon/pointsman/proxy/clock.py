@@ -15,12 +15,10 @@ class StoreClock:
 
     def __init__(self) -> None:
         self._ahead_s = time.time() - time.monotonic()
-        self.known = False
 
     def heard(self, now_s: float) -> None:
         """The store says that it is `now_s` (seconds since 1970)."""
         self._ahead_s = now_s - time.monotonic()
-        self.known = True
 
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock."""

@@ -21,7 +21,7 @@ from pointsman.core.table import Table, TableError, Version, check_newer, decode
 from pointsman.proxy.clock import SavedClock, StoreClock, remaining_after_restart
 from pointsman.proxy.view import Trust, View, compile_view
 from pointsman.store.client import Store
-from pointsman.store.errors import StoreError
+from pointsman.store.errors import StoreError, Unreadable
 from pointsman.store.records import Published
 
 log = logs.get("proxy.feed")
@@ -112,6 +112,9 @@ class Feed:
                 published = await self._store.table()
                 if published is not None:
                     await self._take(published)
+        except Unreadable as error:
+            self._heard_at_s = time.monotonic()
+            self._refuse("unreadable", error)
         except StoreError as error:
             if not self._store_was_away:
                 self._store_was_away = True
@@ -146,12 +149,18 @@ class Feed:
             )
         except TableError as error:
             self._refused = published.table_version
-            self.rejected = f"{published.table_version}: {error}"
-            log.warning("a table is refused", version=str(published.table_version), reason=str(error))
-            self._changed(True)
+            self._refuse(str(published.table_version), error)
             return
         self._swap(table, self._clock.on_monotonic(published.deadlines))
         await self._save(published)
+
+    def _refuse(self, version: str, error: Exception) -> None:
+        """Say once why what is published is not routed by."""
+        rejected = f"{version}: {error}"
+        if rejected != self.rejected:
+            self.rejected = rejected
+            log.warning("a table is refused", version=version, reason=str(error))
+            self._changed(True)
 
     def _swap(self, table: Table, deadlines: dict[str, float]) -> None:
         before = self.view

@@ -12,15 +12,14 @@ from msgspec import Struct
 from opentelemetry.trace import Span
 
 from pointsman.core.errors import ABANDONED, Effect, Outcome
-from pointsman.core.model import Family
 from pointsman.core.table import RouteEntry
 from pointsman.proxy import relay
-from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, error_body, stored_response_id
+from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, error_response, stored_response_id
 from pointsman.proxy.books import Account, Books
 from pointsman.proxy.exchange import Begun, Exchange, Failed, Whole
 from pointsman.proxy.job import Job
 from pointsman.proxy.local import Standing
-from pointsman.proxy.pick import Order, Situation, order, same_model, shares_now
+from pointsman.proxy.pick import Order, Situation, order, shares_now
 from pointsman.proxy.pins import Pins
 
 REMEMBERED_RESPONSES: Final = 10_000
@@ -70,7 +69,7 @@ class Forwarder:
             reason = chosen.reason
             if tried:
                 reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}"
-            account = self._books.open(job, job.view.endpoints[target], reason, span)
+            account = self._books.open(job, job.view.endpoints[target], reason, span, trial=chosen.trial and number == 1)
             try:
                 answer = await self._exchange.attempt(job, account)
                 if isinstance(answer, Failed) or (
@@ -90,7 +89,7 @@ class Forwarder:
         self, request: web.BaseRequest, job: Job, answer: Whole | Begun, account: Account, number: int
     ) -> web.StreamResponse:
         target = account.endpoint.target
-        extra = own_headers(job) | {
+        extra = job.own_headers | {
             "x-pointsman-target": target,
             "x-pointsman-attempt": str(number),
             "x-pointsman-reason": account.reason,
@@ -100,6 +99,7 @@ class Forwarder:
             if job.api is Api.RESPONSES and answer.response_id:
                 self._homes.remember(answer.response_id, target)
             return relay.whole(answer, extra)
+        job.forget_body()
         try:
             return await self._relay.begun(request, job, answer, account, extra)
         finally:
@@ -109,7 +109,8 @@ class Forwarder:
     def _order(self, job: Job) -> tuple[Order, bool]:
         """The targets to try, and whether the request has to stay where it goes."""
         route = job.view.table.routes[job.route]
-        made_by = (job.head.previous_response_id if job.head else "") or stored_response_id(job.path)
+        head = job.head
+        made_by = head.previous_response_id or head.conversation if head else stored_response_id(job.path)
         if made_by or job.api is Api.ACCOUNT:
             home = self._homes.of(made_by) or job.view.home.get(job.route, "")
             if home not in job.view.table.targets:
@@ -119,35 +120,38 @@ class Forwarder:
         shares = shares_now(route, job.view.run_out(job.route, now_s))
         if not shares:
             return Order((), ""), False
-        situation = self._situation(job, route, now_s)
-        chosen = order(job.route, route, shares, situation, key=job.key, u=random.random())
-        if job.api is Api.EMBEDDINGS:
-            chosen = same_model(chosen, {name: entry.model for name, entry in job.view.table.targets.items()})
-        return chosen, False
+        situation = self._situation(job, route, shares, now_s)
+        return order(job.route, route, shares, situation, key=job.key, u=random.random()), False
 
-    def _situation(self, job: Job, route: RouteEntry, now_s: float) -> Situation:
+    def _situation(
+        self, job: Job, route: RouteEntry, shares: Mapping[str, int], now_s: float
+    ) -> Situation:
         endpoints = job.view.endpoints
         local = self._books.local
         pin = self._pins.of(job.route, now_s)
-        may_try = job.counts and job.api is not Api.EMBEDDINGS
+        members = {*route.chain, *shares, *(pin.shares_bp if pin else ())}
+        usable = {name for name in members if name in endpoints}
+        if job.api is Api.EMBEDDINGS:
+            usable = {name for name in usable if endpoints[name].model == home_model(job)}
+        may_try = job.counts and job.view.grants
         return Situation(
             out={
                 name
-                for name in route.chain
-                if name in endpoints
-                and local.standing(name, endpoints[name].generation, now_s, streamed=job.streamed)
+                for name in usable
+                if local.standing(name, endpoints[name].generation, now_s, streamed=job.streamed)
                 is Standing.OUT
             },
-            unusable={name for name in route.chain if name not in endpoints},
-            trial=self._books.grants.offer(job.view, route.chain) if may_try and job.view.grants else "",
+            unusable=members - usable,
+            trial=self._books.grants.offer(job.view, usable.intersection(route.chain)) if may_try else "",
             pinned_bp=pin.shares_bp if pin else None,
             forced=pin.force if pin else False,
         )
 
 
-def own_headers(job: Job) -> dict[str, str]:
-    """The headers of every answer, whoever gave it."""
-    return {"x-pointsman-request-id": job.id, "x-pointsman-table": job.view.version}
+def home_model(job: Job) -> str:
+    """The model whose embeddings this route's callers have stored: that of its configured first target, "" if unknown."""
+    home = job.view.table.targets.get(job.view.home.get(job.route, ""))
+    return home.model if home else ""
 
 
 def exhausted(job: Job, tried: list[Tried]) -> web.Response:
@@ -160,11 +164,14 @@ def exhausted(job: Job, tried: list[Tried]) -> web.Response:
         message = (
             f"this proxy cannot reach the account that {job.route} keeps files, batches and responses at"
         )
+    elif job.api is Api.EMBEDDINGS and not route.closed:
+        model = home_model(job) or "its configured first target, which this proxy does not know"
+        message = f"{job.route} has no target to send to that serves {model}: embeddings of two models do not mix"
     else:
         message = (
             f"{job.route} has no target to send to: {route.closed or 'none has a credential on this proxy'}"
         )
-    headers: Mapping[str, str] = own_headers(job) | {"x-should-retry": "false"} | _retry_after(tried)
+    headers = job.own_headers | {"x-should-retry": "false"} | _retry_after(tried)
     return error_response(job.family, 502, message, FALLBACK_EXHAUSTED, headers)
 
 
@@ -174,21 +181,3 @@ def _retry_after(tried: list[Tried]) -> dict[str, str]:
     if not tried or len(waits_s) < len(tried):
         return {}
     return {"retry-after": str(math.ceil(min(waits_s)))}
-
-
-def error_response(
-    family: Family,
-    status: int,
-    message: str,
-    kind: str = "",
-    headers: Mapping[str, str] | None = None,
-    *,
-    code: str = "",
-) -> web.Response:
-    """An error of the proxy's own, in the family's shape."""
-    headers = headers or {}
-    request_id = headers.get("x-pointsman-request-id", "")
-    body = error_body(family, status, message, kind=kind, code=code, request_id=request_id)
-    return web.Response(
-        status=status, body=body, content_type="application/json", headers={"Server": "pointsman", **headers}
-    )

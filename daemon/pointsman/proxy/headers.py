@@ -1,11 +1,13 @@
 """Which headers travel. Pure.
 
-A caller's credential never reaches a provider, whichever header it came in; the provider's own is put in its
-place. Everything else passes as it came, save what belongs to one hop.
+A caller's credential never reaches a provider, whichever header it came in, nor does its choice of an account; the
+provider's own credential is put in its place. Everything else passes as it came, save what belongs to one hop.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final
+
+from pointsman.core.headers import is_of_account, is_secret
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -18,11 +20,8 @@ _HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
-CREDENTIALS: Final = frozenset(
-    {"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "proxy-authorization"}
-)
 _REPLACED: Final = frozenset({"host", "content-length", "accept-encoding", "expect"})
-_DROPPED_INBOUND: Final = _HOP_BY_HOP | CREDENTIALS | _REPLACED
+_DROPPED_INBOUND: Final = _HOP_BY_HOP | _REPLACED
 _DROPPED_OUTBOUND: Final = _HOP_BY_HOP | {"set-cookie", "proxy-authenticate"}
 
 Pairs = list[tuple[str, str]]
@@ -30,7 +29,7 @@ Pairs = list[tuple[str, str]]
 
 def never_from_table(name: str) -> bool:
     """Headers that a table's constant ones may not set: credentials, framing, and what belongs to the hop."""
-    return name.lower() in _DROPPED_INBOUND
+    return name.lower() in _DROPPED_INBOUND or is_secret(name)
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
@@ -54,6 +53,7 @@ def to_provider(inbound: Pairs, own: Mapping[str, str], *, keep_encoding: bool) 
         (name, value)
         for name, value in inbound
         if (low := name.lower()) not in _DROPPED_INBOUND
+        and not is_of_account(low)
         and low not in of_hop
         and low not in overridden
         and not low.startswith("x-pointsman-")

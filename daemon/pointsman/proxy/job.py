@@ -1,10 +1,10 @@
 """One request on its way: what was asked, by whom, and under which table."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pointsman.core.headers import API_KEYS
 from pointsman.core.model import Family
 from pointsman.proxy.api import Api
 from pointsman.proxy.body import Head, decompressed, read_head, with_model
@@ -13,7 +13,6 @@ from pointsman.proxy.pick import key_hash
 from pointsman.proxy.requests import Record
 from pointsman.proxy.view import View
 
-_CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
 # Claude Code and Codex name their sessions; any other client may.
 _SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
 
@@ -37,7 +36,6 @@ class Job:
     plain: bytes | None = None
     key: int | None = None
     caller: int = 0
-    began_s: float = field(default_factory=time.monotonic)
     record: Record = field(default_factory=lambda: Record(id="", at_s=0.0, route="", api=""))
 
     @property
@@ -53,7 +51,12 @@ class Job:
     @property
     def counts(self) -> bool:
         """Only what a model answers is evidence: counting tokens and keeping files say nothing about it."""
-        return self.api not in {Api.COUNT_TOKENS, Api.ACCOUNT}
+        return self.api not in {Api.COUNT_TOKENS, Api.INPUT_TOKENS, Api.COMPACT, Api.ACCOUNT}
+
+    @property
+    def own_headers(self) -> dict[str, str]:
+        """The headers of every answer to it, whoever gave it."""
+        return {"x-pointsman-request-id": self.id, "x-pointsman-table": self.view.version}
 
     def read_head(self, limit: int) -> None:
         """Find the model (and the like) in the body. Raises BodyError."""
@@ -68,13 +71,17 @@ class Job:
         if self.head is None or self.head.model == model:
             return self.body, True
         if self.plain is not None:
-            return with_model(self.plain, model), False
-        return with_model(self.body, model), True
+            return with_model(self.plain, self.head.places, model), False
+        return with_model(self.body, self.head.places, model), True
+
+    def forget_body(self) -> None:
+        """Nothing will be sent again: a stream may live for minutes, and bodies are large."""
+        self.body, self.plain = b"", None
 
     def identify(self, sticky_by: Sequence[str], remote: str) -> None:
         """Set the sticky key (the first of `sticky_by` that the request has) and the caller's identity."""
         session = next((self.low[name] for name in _SESSIONS if self.low.get(name)), "")
-        credential = next((self.low[name] for name in _CREDENTIALS if self.low.get(name)), "")
+        credential = next((self.low[name] for name in API_KEYS if self.low.get(name)), "")
         user = self.head.user if self.head else ""
         session = session or (self.head.session if self.head else "")
         known = {"session": session, "user": user, "api_key": credential}

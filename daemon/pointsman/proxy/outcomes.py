@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pointsman.core.errors import Effect, Fault, Outcome
-from pointsman.core.evidence import STREAM, UNARY, Lane, RateLimit, TargetReport, latency_cell
+from pointsman.core.evidence import LANE_TIMES, STREAM, UNARY, Lane, RateLimit, TargetReport, latency_cell
 
 CALLER_MINUTE_S: Final = 60.0
 # Effects that the leader should hear of at once.
@@ -120,12 +120,13 @@ class Ledger:
         lane = report.lanes.setdefault(STREAM if seen.streamed else UNARY, Lane())
         match outcome.effect:
             case Effect.SUCCESS:
-                lane.streak, lane.since_s, lane.detail, lane.refuses = 0, 0.0, "", False
+                lane.streak, lane.since_s, lane.times, lane.detail, lane.refuses = 0, 0.0, (), "", False
                 lane.last_ok_s = now_s
                 report.barred = ""
             case Effect.BREAKER:
                 lane.since_s = lane.since_s if lane.streak else now_s
                 lane.streak += 1
+                lane.times = (*lane.times, now_s)[-LANE_TIMES:]
                 lane.detail, lane.refuses = outcome.detail, outcome.refuses
             case Effect.THROTTLE:
                 rest_s = outcome.retry_after_s or self._throttle_default_s
@@ -145,10 +146,6 @@ class Ledger:
             tally = self._tallies.get(target)
             if tally is not None and generation > tally.report.generation:
                 _forget(tally.report, generation)
-
-    def targets(self) -> list[str]:
-        """The targets with an account."""
-        return list(self._tallies)
 
     def reports(self, now_s: float) -> dict[str, TargetReport]:
         """A copy of every account, as it stands."""

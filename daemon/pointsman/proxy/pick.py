@@ -21,10 +21,11 @@ _MASK: Final = (1 << 64) - 1
 
 
 class Order(Struct, frozen=True):
-    """The targets to try, first to last, and why the first is first."""
+    """The targets to try, first to last, and why the first is first; `trial`: it is one that was granted."""
 
     targets: tuple[str, ...]
     reason: str
+    trial: bool = False
 
 
 class Situation(Struct, frozen=True, kw_only=True):
@@ -32,7 +33,7 @@ class Situation(Struct, frozen=True, kw_only=True):
 
     `out`: ejected locally, tried last; `unusable`: never tried; `trial`: a half-open target that this request is
     to try first, or ""; `pinned_bp`: an operator's shares for this proxy alone, with `forced` also for targets
-    that are out.
+    that are out, or that the table takes out of the chain.
     """
 
     out: Collection[str] = ()
@@ -44,7 +45,9 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 def key_hash(text: str) -> int:
     """64 bits of a sticky key or a caller's identity; the text itself is kept nowhere."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    # Headers may hold bytes that are no UTF-8; they arrive as lone surrogates, which have no encoding of their own.
+    written = text.encode(errors="backslashreplace")
+    return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest(), "big")
 
 
 def _draw(key: int, salt: int) -> float:
@@ -124,7 +127,7 @@ def order(
         first = tail[0] if tail else ""
         reason = "last resort"
     targets = (first, *(target for target in tail if target != first)) if first else ()
-    return Order(targets[: route.max_attempts or None], reason)
+    return Order(targets[: route.max_attempts or None], reason, trial=bool(situation.trial))
 
 
 def _first(
@@ -138,8 +141,9 @@ def _first(
     if situation.trial:
         return situation.trial, "trial"
     if situation.pinned_bp is not None:
-        resting = () if situation.forced else {*situation.out, *resting_targets(route)}
-        pinned = _left(situation.pinned_bp, {*resting, *situation.unusable})
+        fit = set(situation.pinned_bp if situation.forced else steady_targets(route))
+        fit -= set(() if situation.forced else situation.out)
+        pinned = _left(_only(situation.pinned_bp, fit), situation.unusable)
         target = _pick(name, pinned, key, u)
         if target:
             return target, "pinned"
@@ -160,9 +164,9 @@ def _left(shares_bp: Mapping[str, int], without: Collection[str]) -> dict[str, i
     return {target: share for target, share in shares_bp.items() if share > 0 and target not in without}
 
 
-def resting_targets(route: RouteEntry) -> Sequence[str]:
-    """The part of the chain that is cooling down: tried only when everything before it failed."""
-    return route.chain[route.last_resort :]
+def steady_targets(route: RouteEntry) -> Sequence[str]:
+    """The part of the chain that is not cooling down; what is barred or drained is not in the chain at all."""
+    return route.chain[: route.last_resort]
 
 
 def _tail(route: RouteEntry, situation: Situation) -> tuple[str, ...]:
@@ -171,9 +175,5 @@ def _tail(route: RouteEntry, situation: Situation) -> tuple[str, ...]:
     return (*steady, *(target for target in usable if target in situation.out))
 
 
-def same_model(order_: Order, models: Mapping[str, str]) -> Order:
-    """Only the targets that serve the first one's model: embeddings of two models do not mix."""
-    if not order_.targets:
-        return order_
-    model = models.get(order_.targets[0])
-    return Order(tuple(target for target in order_.targets if models.get(target) == model), order_.reason)
+def _only(shares_bp: Mapping[str, int], allowed: Collection[str]) -> dict[str, int]:
+    return {target: share for target, share in shares_bp.items() if target in allowed}

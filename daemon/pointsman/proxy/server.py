@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from urllib.parse import unquote
 
 import anyio
 from aiohttp import web
@@ -16,12 +17,13 @@ from pointsman.proxy.api import (
     FAMILY_OF,
     Api,
     api_of,
+    error_response,
     looks_anthropic,
     model_body,
     models_body,
 )
 from pointsman.proxy.body import BodyError
-from pointsman.proxy.forward import Forwarder, error_response, own_headers
+from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.job import Job
 from pointsman.proxy.requests import Record, Ring
 from pointsman.proxy.view import View
@@ -91,7 +93,7 @@ class Front:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
             return error_response(family, 503, message, headers={"retry-after": "1"})
         if method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
-            return _models(family, view, path.removeprefix("/v1/models").removeprefix("/"))
+            return _models(family, view, unquote(path.removeprefix("/v1/models").removeprefix("/")))
         api = api_of(method, path)
         if api is None:
             return error_response(family, 404, f"nothing is served at {method} {path[:100]}")
@@ -119,9 +121,9 @@ class Front:
             else:
                 job.read_head(self._body_bytes_max)
         except TooLargeError as error:
-            return error_response(family, 413, str(error), headers=own_headers(job))
+            return error_response(family, 413, str(error), headers=job.own_headers)
         except BodyError as error:
-            return error_response(family, 400, str(error), headers=own_headers(job))
+            return error_response(family, 400, str(error), headers=job.own_headers)
         route = view.table.routes.get(job.route)
         if route is None or route.family != family:
             return _unknown_route(job)
@@ -183,7 +185,7 @@ def _models(family: Family, view: View, name: str) -> web.Response:
 def _unknown_route(job: Job) -> web.Response:
     known = ", ".join(_routes(job.view, job.family)) or "none"
     message = f"no {job.family.value} route is called {job.route[:130]!r}; the routes are {known}"
-    return error_response(job.family, 404, message, headers=own_headers(job), code="model_not_found")
+    return error_response(job.family, 404, message, headers=job.own_headers, code="model_not_found")
 
 
 def _account_route(job: Job) -> str:

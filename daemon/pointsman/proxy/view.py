@@ -14,6 +14,7 @@ from pointsman.config import addresses
 from pointsman.config.models import PriceSettings, Settings
 from pointsman.config.plan import Binding, credential_bindings, full_chain
 from pointsman.config.secrets import SecretError, resolve
+from pointsman.core.headers import is_name, is_value
 from pointsman.core.table import Table, TargetEntry
 from pointsman.logs import register_secret
 from pointsman.proxy.headers import never_from_table
@@ -54,6 +55,8 @@ class Trust:
             origin = addresses.origin(entry.base_url)
         except ValueError as error:
             return f"the table's base URL of {entry.provider} is refused: {error}"
+        if not all(is_name(name) and is_value(value) for name, value in entry.headers.items()):
+            return f"the table's headers of {entry.provider} are refused: one cannot be written on one line"
         binding = self.bindings.get(entry.provider)
         allowed = binding.origins if binding else {self.origins[entry.provider]}
         if origin not in allowed:

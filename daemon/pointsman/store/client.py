@@ -1,9 +1,11 @@
 """The store, as everybody else sees it.
 
-All calls are short (`timeout_s`) and raise StoreError only: StoreDown, Fenced, Conflict. A call that changes
-something is never repeated by itself: after StoreDown nobody knows whether it was applied.
+All calls are short (`timeout_s`) and raise StoreError only (errors.py). A call that changes something is never
+repeated by itself: after StoreDown nobody knows whether it was applied.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,7 +18,7 @@ from pointsman.core.model import Answer, Decision, Note, State
 from pointsman.core.table import Table, Version
 from pointsman.core.table import encode as encode_table
 from pointsman.store import codec
-from pointsman.store.errors import Conflict, Fenced
+from pointsman.store.errors import Conflict, Fenced, StoreError, Unreadable
 from pointsman.store.keys import Keys
 from pointsman.store.records import HistoryEntry, Leader, Lease, Peek, Published
 from pointsman.store.subscription import Following, Subscription, notes_of
@@ -187,18 +189,22 @@ class Store:
         _check_fence(lease, await self._wire.run(_BESIDE, [*self._fence_keys(), self._keys.table], args))
 
     async def peek(self) -> Peek | None:
-        """Which table is published, and until when its overlays hold; None if there is none."""
+        """Which table is published, and until when its overlays hold; None if there is none.
+
+        Raises Unreadable, as `table` does, for what no leader has written.
+        """
         names = ("epoch", "revision", "hash", "deadlines")
         fields, time = await self._wire.read_all(("HMGET", self._keys.table, *names), ("TIME",))
         if None in fields:
             return None
         epoch, revision, digest, deadlines = fields
-        return Peek(
-            version=Version(int(epoch), int(revision)),
-            hash=digest.decode(),
-            deadlines=codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines"),
-            now_s=_seconds(time),
-        )
+        with self._readable():
+            return Peek(
+                version=Version(int(epoch), int(revision)),
+                hash=digest.decode(),
+                deadlines=codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines"),
+                now_s=_seconds(time),
+            )
 
     async def table(self) -> Published | None:
         """The published table; None if there is none."""
@@ -207,15 +213,25 @@ class Store:
         if None in fields:
             return None
         epoch, revision, digest, deadlines, reasons, published_s, body = fields
-        return Published(
-            body=body,
-            table_version=Version(int(epoch), int(revision)),
-            hash=digest.decode(),
-            reasons=codec.decode(reasons, Reasons, f"{self._keys.table} reasons"),
-            deadlines=codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines"),
-            published_s=float(published_s),
-            now_s=_seconds(time),
-        )
+        with self._readable():
+            return Published(
+                body=body,
+                table_version=Version(int(epoch), int(revision)),
+                hash=digest.decode(),
+                reasons=codec.decode(reasons, Reasons, f"{self._keys.table} reasons"),
+                deadlines=codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines"),
+                published_s=float(published_s),
+                now_s=_seconds(time),
+            )
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise Unreadable(f"{self._keys.table} in the store is not readable: {error}") from error
+        except StoreError as error:
+            raise Unreadable(str(error)) from error
 
     async def history(self, limit: int = 20) -> list[HistoryEntry]:
         """What was published, newest first."""

@@ -16,5 +16,9 @@ class Fenced(StoreError):  # noqa: N818 - likewise
     """Refused: the lease is not ours any more. Nothing was written."""
 
 
+class Unreadable(StoreError):  # noqa: N818 - likewise
+    """Somebody else has written there: what stands in the place of the table cannot be read."""
+
+
 class Conflict(StoreError):  # noqa: N818 - likewise
     """Refused: the state has moved since it was read. Nothing was written; load it and decide again."""

@@ -8,7 +8,8 @@ if refused then
 end
 local epoch, revision = tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('HMGET', KEYS[3], 'epoch', 'revision')
-local stored_epoch, stored_revision = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
+-- What is no number was written by somebody else, and is replaced.
+local stored_epoch, stored_revision = tonumber(stored[1] or 0) or 0, tonumber(stored[2] or 0) or 0
 if epoch < stored_epoch or (epoch == stored_epoch and revision <= stored_revision) then
   return {'STALE', stored[1], stored[2]}
 end
