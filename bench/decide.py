@@ -87,13 +87,7 @@ class World:
         probes, reports = tuple(self._probes()), self._next_reports()
         name = next(n for n in self._seen_by[0] if self.state.health[n].phase == "healthy")
         seen = reports[0].targets[name]
-        failing = Lane(
-            streak=5,
-            since_s=self.now_s + 0.5,
-            last_ok_s=self.now_s,
-            detail="connection refused",
-            refuses=True,
-        )
+        failing = Lane(streak=5, since_s=self.now_s + 0.5, last_ok_s=self.now_s, detail="http 503")
         targets = reports[0].targets | {name: replace(seen, lanes={UNARY: failing})}
         # Nobody else has a success to set against it.
         others = tuple(
@@ -110,7 +104,7 @@ class World:
     def _next_reports(self) -> tuple[Report, ...]:
         self._beat += 1
         self._reports = tuple(
-            world.report(number, names, beat=self._beat, at_s=self.now_s)
+            world.report(number, names, beat=self._beat, at_s=self.now_s, table=self.table)
             for number, names in enumerate(self._seen_by)
         )
         return self._reports

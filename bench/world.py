@@ -23,6 +23,7 @@ from pointsman.core.evidence import (
     Word,
 )
 from pointsman.core.model import Decision, Plan, State
+from pointsman.core.table import Table
 from pointsman.store.client import Store
 from pointsman.store.keys import Keys
 from pointsman.store.records import Lease
@@ -109,7 +110,7 @@ def probe(provider: str, target: str = "", *, at_s: float) -> ProbeResult:
     )
 
 
-def busy_target(requests: int, at_s: float) -> TargetReport:
+def busy_target(requests: int, at_s: float, generation: int) -> TargetReport:
     """What a proxy knows of a target after so many requests, most of them good, some of them streams."""
     middle = len(LATENCY_EDGES_MS) // 2
     spread = dict.fromkeys(range(middle - 6, middle + 6), requests // 12)
@@ -120,13 +121,17 @@ def busy_target(requests: int, at_s: float) -> TargetReport:
         tokens_in=900 * requests,
         tokens_out=200 * requests,
         cost_usd=0.002 * requests,
+        generation=generation,
         lanes={UNARY: Lane(last_ok_s=at_s), STREAM: Lane(last_ok_s=at_s)},
         callers=0x5A5A_A5A5_1234_8765,
     )
 
 
-def report(proxy: int, targets: list[str], *, beat: int, at_s: float) -> Report:
-    """The report of a proxy that has seen traffic to `targets`, its `beat`th."""
+def report(
+    proxy: int, targets: Sequence[str], *, beat: int, at_s: float, table: Table | None = None
+) -> Report:
+    """The report of a proxy that has seen traffic to `targets` under `table`, its `beat`th."""
+    generations = {name: entry.generation for name, entry in table.targets.items()} if table else {}
     return Report(
         proxy=f"proxy-{proxy}",
         boot="boot",
@@ -135,5 +140,7 @@ def report(proxy: int, targets: list[str], *, beat: int, at_s: float) -> Report:
         fleet="default",
         started_s=at_s - beat,
         address="127.0.0.1:8480",
-        targets={name: busy_target(1000 + 50 * beat, at_s) for name in targets},
+        targets={
+            name: busy_target(1000 + 50 * beat, at_s, generations.get(name, int(at_s))) for name in targets
+        },
     )

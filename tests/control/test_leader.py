@@ -203,10 +203,10 @@ async def test_a_word_before_the_flush_is_not_obeyed_again(store: Store, daemons
 async def test_the_backup_is_private_and_whole(
     store: Store, daemons: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """control.json is readable by its owner only and holds epoch, plan and weights."""
+    """The backup is readable by its owner only and holds epoch, plan and weights."""
     async with daemons("a") as daemon:
         await set_weights(store, {"google": 10_000})
-        path = tmp_path / "a" / "control.json"
+        path = tmp_path / "a" / "control-development-default.json"
 
         def written() -> bool:
             return path.exists() and "ann@host" in path.read_text()
@@ -222,9 +222,9 @@ async def test_the_backup_is_private_and_whole(
 async def test_a_broken_backup_is_no_obstacle(
     store: Store, daemons: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A daemon starts with half a control.json, as with none."""
+    """A daemon starts with half a backup, as with none."""
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "control.json").write_text('{"format": 1, "epo')
+    (tmp_path / "a" / "control-development-default.json").write_text('{"format": 1, "epo')
     async with daemons("a"):
         assert await eventually(lambda: shares_in(store))
 

@@ -149,16 +149,39 @@ def test_the_same_seed_gives_the_same_times() -> None:
 
 
 def test_suspect_is_probed_again_after_the_gap() -> None:
-    """A suspect target and its provider are probed every two seconds; the neighbours are not."""
-    plan = plan_of(2, 2)
+    """A suspect target and its provider are probed every two seconds; of the others only a witness, for free."""
+    plan = plan_of(3, 2)
     cadence = cadence_of(plan)
     cadence.attend(with_phase(plan, Phase.SUSPECT), 100.0)
     begun = run(cadence, 100.0, 109.0)
     for probe in (REACH, GENERATE):
         times = [at_s for at_s, started in begun if started == probe]
         assert times == [100.0, 102.0, 104.0, 106.0, 108.0]
-    for neighbour in (Probe(ProbeKind.REACH, "p1"), Probe(ProbeKind.GENERATE, "p0", "p0-1")):
+    witness = [at_s for at_s, started in begun if started == Probe(ProbeKind.REACH, "p1")]
+    assert witness == [100.0, 102.0, 104.0, 106.0, 108.0]
+    for neighbour in (Probe(ProbeKind.REACH, "p2"), Probe(ProbeKind.GENERATE, "p0", "p0-1")):
         assert len([started for _, started in begun if started == neighbour]) <= 1
+
+
+def test_the_witness_is_let_go() -> None:
+    """Once nobody is suspect any more, the witness is back on its grid."""
+    plan = plan_of(2, 1)
+    cadence = cadence_of(plan)
+    cadence.attend(with_phase(plan, Phase.SUSPECT), 100.0)
+    run(cadence, 100.0, 103.0)
+    cadence.attend(Attention(plan=plan), 103.0)
+    begun = run(cadence, 103.0, 123.0)
+
+    assert len([started for _, started in begun if started == Probe(ProbeKind.REACH, "p1")]) in {1, 2}
+
+
+def test_a_lone_suspect_has_no_witness() -> None:
+    """With one provider there is nobody to ask."""
+    plan = plan_of(1, 1)
+    cadence = cadence_of(plan)
+    cadence.attend(with_phase(plan, Phase.SUSPECT), 100.0)
+
+    assert {started.provider for _, started in run(cadence, 100.0, 105.0)} == {"p0"}
 
 
 def test_suspect_waits_the_gap_after_a_fresh_start() -> None:

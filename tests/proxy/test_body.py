@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.proxy.body import BodyError, decompressed, read_head, with_model
+from pointsman.proxy.body import BodyError, decompressed, read_head
+from pointsman.proxy.body import with_model as with_model_at
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """`body` with another model, as a request's forwarding does it."""
+    return with_model_at(body, read_head(body).places, model)
+
 
 TEXT = st.text(max_size=20) | st.sampled_from(['"model": "x"', "model", '\\"model\\":"y"', '{"model":"z"}'])
 JSON = st.recursive(
@@ -102,3 +110,60 @@ def test_what_cannot_be_read_within_bounds_is_refused(body: bytes, encoding: str
     """Bombs, cuts, lies and unknown encodings."""
     with pytest.raises(BodyError):
         decompressed(body, encoding, 100)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a\xff"}',
+        b'{"model":"m","user":"\xff"}',
+        b'{"model":"m","metadata":{"user_id":"\xff"}}',
+        b'{"model":"m","user":"\\ud800"}',
+        b'{"model":"m","x":' + b"[" * 9999,
+        b'{"model":"m","metadata":{"x":' + b"[" * 9999 + b"]" * 9999 + b"}}",
+        b'{"model":"m","\xff":1,"x":{"model":1}}',
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(body: bytes) -> None:
+    """Bytes that are no UTF-8, half a character, nesting without end: the caller's own."""
+    with pytest.raises(BodyError):
+        read_head(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "changed"),
+    [
+        (b'{"model":5,"model":"a"}', b'{"model":5,"model":"n"}'),
+        (b'{"x\\"model":"q","model" :\n"a\\\\"}', b'{"x\\"model":"q","model" :\n"n"}'),
+        (b'{"x":["model"],"y":{"model":"q"},"model":"a"}', b'{"x":["model"],"y":{"model":"q"},"model":"n"}'),
+        (b'{"x":"\\\\","model":"a","y":"\\"model\\":1"}', b'{"x":"\\\\","model":"n","y":"\\"model\\":1"}'),
+        (b'{"\\u006D\\u006F\\u0064\\u0065\\u006C":"a","x":"model"}', None),
+    ],
+)
+def test_keys_that_only_look_alike(body: bytes, changed: bytes | None) -> None:
+    """In strings, at the end of other keys, further down, and in escapes."""
+    expected = changed or b'{"\\u006D\\u006F\\u0064\\u0065\\u006C":"n","x":"model"}'
+    assert with_model(body, "n") == expected
+
+
+def test_a_key_without_number_is_refused() -> None:
+    """The work for one request is bounded."""
+    with pytest.raises(BodyError, match="more than"):
+        read_head(b'{"model":"m","x":[' + b'{"model":1},' * 100_000 + b"1]}")
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [b'"' + b"lorem ipsum \\n dolor " * 200_000 + b'"', b'[{"a":[1,2]},' + b'{"a":1},' * 400_000 + b"1]"],
+)
+def test_a_large_body_is_not_kept_many_times(filling: bytes) -> None:
+    """With a second key "model" as with one: a copy to look at and the copy to send, and next to nothing else."""
+    body = b'{"model":"a","x":' + filling + b',"tools":[{"model":"sonnet"}]}'
+    tracemalloc.start()
+    try:
+        changed = with_model(body, "b")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert changed == body.replace(b'"a"', b'"b"', 1)
+    assert peak_bytes < 2.5 * len(body)

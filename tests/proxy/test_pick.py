@@ -14,7 +14,6 @@ from pointsman.proxy.pick import (
     key_hash,
     order,
     rendezvous,
-    same_model,
     shares_now,
 )
 
@@ -161,9 +160,3 @@ def test_overlays_give_way_in_order() -> None:
     assert shares_now(route, ("canary",)) == {"b": 10_000}
     assert shares_now(route, ("canary", "drill")) == {"a": 10_000}
     assert shares_now(route, ("drill",)) == {"a": 5_000, "b": 5_000}
-
-
-def test_embeddings_stay_with_one_model() -> None:
-    """Targets of another model drop out of the order."""
-    chosen = same_model(Order(("a", "b", "c"), "sticky"), {"a": "small", "b": "large", "c": "small"})
-    assert chosen.targets == ("a", "c")

@@ -166,3 +166,124 @@ def test_unreadable_data_is_passed_and_not_judged() -> None:
     assert watch.feed(event) == event
     assert watch.begun
     assert watch.error is None
+
+
+def in_pieces(watch: Watch, stream: bytes, size: int = 65_536) -> bytes:
+    """What has come out of `watch`, fed in pieces."""
+    return b"".join(watch.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+
+
+@pytest.mark.parametrize(
+    ("api", "name", "type_"),
+    [
+        (Api.RESPONSES, "response.completed", "response.completed"),
+        (Api.RESPONSES, "", "response.completed"),
+        (Api.MESSAGES, "message_stop", "message_stop"),
+    ],
+)
+@pytest.mark.parametrize("size", [1021, 65_536])
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n", b"\r"])
+def test_a_monstrous_last_event_is_known_by_its_beginning(
+    api: Api, name: str, type_: str, size: int, eol: bytes
+) -> None:
+    """It ends the stream when it is whole, and not before; every byte passes."""
+    event = data({"type": type_, "x": "A" * HELD_BYTES_MAX * 2}, name).replace(b"\n", eol)
+    watch = Watch(api)
+    out = in_pieces(watch, event[:-1] if eol == b"\n" else event[:-3], size)
+    assert (watch.begun, watch.ended, watch.mid_event) == (True, False, True)
+    out += watch.feed(event[len(event) - (1 if eol == b"\n" else 3) :])
+    assert (watch.ended, watch.mid_event) == (True, False)
+    assert out + watch.finish() == event
+
+
+def test_a_monstrous_event_in_the_middle_ends_nothing() -> None:
+    """What comes after it is read as ever."""
+    watch = Watch(Api.CHAT)
+    in_pieces(watch, data({"choices": [{"delta": {"content": "A" * HELD_BYTES_MAX * 2}}]}))
+    assert (watch.begun, watch.ended, watch.mid_event, watch.events) == (True, False, False, 1)
+    watch.feed(data({"choices": [], "usage": {"prompt_tokens": 9}}) + b"data: [DONE]\n\n")
+    assert (watch.ended, watch.tokens.into) == (True, 9)
+
+
+@pytest.mark.parametrize(
+    ("api", "event"),
+    [
+        (Api.CHAT, data({"error": {"message": "A" * HELD_BYTES_MAX * 2}})),
+        (Api.RESPONSES, data({"type": "error", "message": "A" * HELD_BYTES_MAX * 2})),
+        (Api.MESSAGES, data({"type": "error", "error": {"message": "A" * HELD_BYTES_MAX * 2}}, "error")),
+    ],
+)
+def test_a_monstrous_error_is_an_error(api: Api, event: bytes) -> None:
+    """And it does not begin the stream."""
+    watch = Watch(api)
+    in_pieces(watch, event)
+    assert watch.error
+    assert not watch.begun
+
+
+def test_a_monstrous_comment_begins_nothing() -> None:
+    """A sign of life is no answer, however long."""
+    watch = Watch(Api.CHAT)
+    in_pieces(watch, b": " + b"A" * HELD_BYTES_MAX * 2)
+    assert not watch.begun
+
+
+def test_a_monstrous_failure_is_one() -> None:
+    """response.failed, with all that it had made so far."""
+    watch = Watch(Api.RESPONSES)
+    in_pieces(watch, data({"type": "response.failed", "x": "A" * HELD_BYTES_MAX * 2}, "response.failed"))
+    assert watch.ended
+    assert watch.error
+
+
+@pytest.mark.parametrize(
+    ("api", "value"),
+    [
+        (Api.CHAT, {"type": None, "id": 5, "error": {"code": 502}}),
+        (Api.CHAT, {"error": {"code": 502}, "usage": {"prompt_tokens": "many"}}),
+        (Api.CHAT, {"error": {"code": 502}, "message": ["a"]}),
+        (Api.CHAT, [{"error": {"code": 502}}]),
+        (Api.RESPONSES, {"type": None, "error": {"code": 502}}),
+        (Api.MESSAGES, {"error": {"code": 502}, "message": ["a"], "usage": 1.5}),
+    ],
+)
+def test_an_error_among_odd_neighbours_is_seen(api: Api, value: Any) -> None:
+    """One field of another type does not hide the others."""
+    watch = Watch(api)
+    watch.feed(data(value))
+    assert watch.error == {"code": 502}
+    assert not watch.begun
+
+
+@pytest.mark.parametrize(
+    ("usage", "into"), [({"prompt_tokens": 3.0}, 3), ({"prompt_tokens": 1.5}, 1), ({"prompt_tokens": -4}, 0)]
+)
+def test_odd_numbers_of_tokens(usage: dict[str, Any], into: int) -> None:
+    """Floats are read, nonsense is not."""
+    watch = Watch(Api.CHAT)
+    watch.feed(data({"choices": [], "usage": usage}))
+    assert watch.tokens.into == into
+
+
+def test_an_error_in_another_encoding_is_read() -> None:
+    """All of it but the characters concerned."""
+    watch = Watch(Api.CHAT)
+    watch.feed(b'data: {"error":{"code":"insufficient_quota","message":"caf\xe9"}}\n\n')
+    assert watch.error["code"] == "insufficient_quota"
+
+
+@pytest.mark.parametrize("nonsense", [b'{"id":"\xff","usage":"\xff"}', b'{"error":' + b"[" * 9999])
+def test_bytes_that_cannot_be_read_break_nothing(nonsense: bytes) -> None:
+    """They pass, and tell nothing."""
+    for api in Api.CHAT, Api.RESPONSES:
+        watch = Watch(api)
+        assert watch.feed(b"data: " + nonsense + b"\n\n")
+        assert watch.error is None
+
+
+def test_a_last_event_that_is_cut_off_does_not_end_the_stream() -> None:
+    """Its name alone is not enough."""
+    watch = Watch(Api.MESSAGES)
+    watch.feed(data({"type": "message_start"}, "message_start") + b'event: message_stop\ndata: {"type":"mess')
+    assert watch.finish() == b""
+    assert not watch.ended

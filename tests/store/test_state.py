@@ -56,7 +56,7 @@ FULL = State(
     overlays=(OVERLAY,),
     drains={"b": Drain(owner="ops", reason="repair", at_s=3.0)},
     vantages={
-        "proxy-1": Vantage(boot="x", seq=4, seen_s=5.0, counts={"a": {"ok": 9}}, accepted=Version(2, 3))
+        "proxy-1": Vantage(boot="x", seq=4, seen_s=5.0, counts={"a": {"ok": 9}}, missing={"b": "no key"})
     },
     words_cursor="5-1",
     paths={"anthropic": Path(answered_s=1.0, silent_s=2.0, detail="connection refused")},

@@ -148,16 +148,18 @@ def _warnings(
         elif route["safety_valve"]:
             warnings.append(f"{name}: every target is out, the safety valve serves")
     for proxy in seen["proxies"]:
-        warnings += _proxy_warnings(proxy, plan, now_s - published_s)
+        # Only a leader notes when it heard of a proxy: without one, silence would be everybody's.
+        led = seen["leader"] is not None
+        warnings += _proxy_warnings(proxy, plan, now_s - published_s, led=led)
     if seen["configuration"]["file_differs"]:
         warnings.append("the file differs from the active configuration (pointsman config apply --dry-run)")
     return warnings
 
 
-def _proxy_warnings(proxy: dict[str, Any], plan: Plan, table_age_s: float) -> list[str]:
+def _proxy_warnings(proxy: dict[str, Any], plan: Plan, table_age_s: float, *, led: bool) -> list[str]:
     name, silent_s = proxy["proxy"], proxy["silent_s"]
     warnings: list[str] = []
-    if silent_s is not None and silent_s > plan.policy.proxy_lost_s:
+    if led and silent_s is not None and silent_s > plan.policy.proxy_lost_s:
         warnings.append(f"proxy {name} is stale: no heartbeat for {silent_s:.0f} s")
     if proxy["rejected"]:
         warnings.append(f"proxy {name} rejects the table: {proxy['rejected']}")

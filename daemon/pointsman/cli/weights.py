@@ -130,7 +130,10 @@ def failback(
 
 ProxyOption = Annotated[
     str | None,
-    typer.Option("--proxy", help="Only this proxy, through its socket on this machine; needs no daemon."),
+    typer.Option(
+        "--proxy",
+        help="Only this proxy, through its socket on this machine; needs no daemon. Its restart ends such a pin.",
+    ),
 ]
 
 

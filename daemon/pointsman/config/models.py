@@ -71,10 +71,14 @@ class ProviderSettings(Section):
 
 
 class TargetSettings(Section):
-    """A provider's model. Health, cooldown and statistics are kept for each."""
+    """A provider's model. Health, cooldown and statistics are kept for each.
+
+    `serves` is what it is probed with: a few tokens of a completion, or the embedding of a word.
+    """
 
     provider: Name
     model: Annotated[str, Field(min_length=1, max_length=256)]
+    serves: Literal["completions", "embeddings"] = "completions"
     capacity_rps: Annotated[float, Field(gt=0)] | None = None
     prices: PriceSettings = PriceSettings()
 
@@ -136,7 +140,11 @@ class ControlSettings(Section):
 
 
 class TimeoutSettings(Section):
-    """`first_byte_s` and `idle_s` are for streams, `response_s` for a whole answer that is not streamed."""
+    """`first_byte_s` and `idle_s` are for streams, `response_s` for a whole answer that is not streamed.
+
+    `first_byte_s` is how long the first real event of a stream may take, from the request on: comments and pings
+    are signs of life, not answers, and do not extend it. `idle_s` is the longest silence after that.
+    """
 
     connect_s: PositiveSeconds = 5.0
     first_byte_s: PositiveSeconds = 30.0

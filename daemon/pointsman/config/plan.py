@@ -10,7 +10,7 @@ import msgspec
 
 from pointsman.config import addresses
 from pointsman.config.models import ProviderSettings, RouteSettings, Settings
-from pointsman.core.model import Family, Plan, Policy, Provider, Route, Target
+from pointsman.core.model import Family, Plan, Policy, Provider, Route, Serves, Target
 
 
 def to_bp(percent: float) -> int | None:
@@ -43,7 +43,11 @@ def to_plan(settings: Settings) -> Plan:
         providers={name: _provider(name, provider) for name, provider in settings.providers.items()},
         targets={
             name: Target(
-                name=name, provider=target.provider, model=target.model, capacity_rps=target.capacity_rps
+                name=name,
+                provider=target.provider,
+                model=target.model,
+                capacity_rps=target.capacity_rps,
+                serves=Serves(target.serves),
             )
             for name, target in settings.targets.items()
         },

@@ -11,7 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from pointsman.config import addresses
 from pointsman.config.errors import KeyPath, dotted, nearest, plain
-from pointsman.config.models import PolicySettings, ProbeSettings, ProviderSettings, RouteSettings, Settings
+from pointsman.config.models import (
+    PolicySettings,
+    ProbeSettings,
+    ProviderSettings,
+    RouteSettings,
+    Settings,
+    TargetSettings,
+)
 from pointsman.config.plan import to_bp
 from pointsman.core import cadence, headers
 from pointsman.core.table import FULL_BP, percent
@@ -50,6 +57,7 @@ def check(settings: Settings, declared: Declared) -> Iterator[Finding]:
     yield from _detection(settings.providers, settings.policy)
     for name, target in settings.targets.items():
         yield from _unknown(("targets", name, "provider"), target.provider, declared.providers, "provider")
+        yield from _serves(("targets", name, "serves"), target, settings.providers)
     for name, route in settings.routes.items():
         yield from _route(("routes", name), route, settings, declared)
     yield from _policy(settings.policy)
@@ -172,6 +180,16 @@ def _headers(path: KeyPath, constant: Mapping[str, str]) -> Iterator[Finding]:
 def _absolute(path: KeyPath, value: str) -> Iterator[Finding]:
     if not value.startswith("/") or not value.isprintable():
         yield Finding(path, "the path is not absolute", "write the whole path, from /")
+
+
+def _serves(
+    path: KeyPath, target: TargetSettings, providers: Mapping[str, ProviderSettings]
+) -> Iterator[Finding]:
+    provider = providers.get(target.provider)
+    if target.serves == "embeddings" and provider is not None and provider.family == "anthropic":
+        yield Finding(
+            path, "the anthropic family has no embeddings", "write completions, or another provider"
+        )
 
 
 # --- routes

@@ -14,6 +14,8 @@ def differences(old: Plan | None, new: Plan) -> list[str]:
     if old is None:
         return [f"everything is new: {len(new.routes)} routes over {len(new.targets)} targets"]
     lines: list[str] = []
+    if (old.environment, old.fleet) != (new.environment, new.fleet):
+        lines.append(f"installation: {old.environment}/{old.fleet} → {new.environment}/{new.fleet}")
     lines += _parts("provider", old.providers, new.providers)
     lines += _parts("target", old.targets, new.targets)
     lines += _parts("route", old.routes, new.routes)

@@ -263,7 +263,8 @@ class Loop:
                 stored=str(version),
                 known=str(self._memory.version),
             )
-        self.state = state
+        # What the last leader saw of its own way out says nothing of ours.
+        self.state = state = replace(state, paths={}, egress_suspect=False)
         return state
 
     async def _gather(self, state: State, reports: list[Report]) -> Evidence:
@@ -312,6 +313,10 @@ class Loop:
         table = decision.table
         if table is None:
             await self._renew_beside(lease, beside)
+            return
+        if problems := tables.validate(table):
+            # A bug of ours: the last good table goes on being served.
+            _log.error("table {version} is not published: {why}", version=str(table.version), why=problems[0])
             return
         with self._tracer.start_as_current_span(telemetry.CONTROL_PUBLISH) as span:
             span.set_attribute(telemetry.TABLE_VERSION, str(table.version))

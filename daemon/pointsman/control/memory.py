@@ -27,7 +27,7 @@ NOTHING: Final = Version(0, 0)
 
 
 class Backup(Struct, frozen=True, kw_only=True):
-    """The daemon's own disk: `control.json` in its state folder."""
+    """The daemon's own disk: a file in its state folder for each environment and fleet."""
 
     format: int = BACKUP_FORMAT
     epoch: int = 0

@@ -64,7 +64,7 @@ class Control:
         self._on_tick = on_tick
         self._clock = Clock(control.tick_interval_s)
         self._inbox = Inbox(self._clock.wake)
-        self._memory = Memory(state_dir / "control.json")
+        self._memory = Memory(state_dir / f"control-{settings.environment}-{settings.fleet}.json")
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         # A write begun at the fence must have ended, one way or the other, when the lease runs out.
         margin_s = min(max(settings.store.timeout_s, self._ttl_s / 10), self._ttl_s / 3)

@@ -95,6 +95,7 @@ class Cadence:
         self._timings = timings
         self._seed = seed
         self._attention = Attention(plan=_NOTHING, active=False)
+        self._close: frozenset[str] = frozenset()
         self._entries: dict[Probe, _Entry] = {}
         self._heap: list[tuple[float, Probe]] = []
 
@@ -117,6 +118,7 @@ class Cadence:
     def attend(self, attention: Attention, now_s: float) -> None:
         """Take the last decision's word: cheap when only a few phases changed."""
         before, self._attention = self._attention, attention
+        close_before, self._close = self._close, _close(attention)
         if before.plan is not attention.plan and before.plan != attention.plan:
             self._keep_only(_probes(attention.plan))
             self._replan(self._entries, now_s)
@@ -124,7 +126,8 @@ class Cadence:
             self._replan(self._entries, now_s)
         else:
             changed = {name for name, _ in before.phases.items() ^ attention.phases.items()}
-            self._replan(_concerned(changed, attention.plan), now_s)
+            reach = {Probe(ProbeKind.REACH, provider) for provider in close_before ^ self._close}
+            self._replan(_concerned(changed, attention.plan) | reach, now_s)
 
     def due(self, now_s: float) -> list[Probe]:
         """The probes to start now, the longest overdue first. Each counts as running until `done`."""
@@ -182,28 +185,19 @@ class Cadence:
                 self._plan(probe, entry, entry.due_s)
 
     def _replan(self, probes: Iterable[Probe], now_s: float) -> None:
-        suspects = self._suspect_providers()
         for probe in probes:
             entry = self._entries[probe]
-            before, entry.mode = entry.mode, self._mode(probe, suspects)
+            before, entry.mode = entry.mode, self._mode(probe)
             if entry.running or (entry.mode is before and entry.due_s is not None):
                 continue
             self._schedule(probe, entry, now_s)
 
-    def _suspect_providers(self) -> set[str]:
-        targets, phases = self._attention.plan.targets, self._attention.phases
-        return {
-            targets[name].provider
-            for name, phase in phases.items()
-            if phase is Phase.SUSPECT and name in targets
-        }
-
-    def _mode(self, probe: Probe, suspects: set[str]) -> Mode:
+    def _mode(self, probe: Probe) -> Mode:
         attention = self._attention
         if not attention.active:
             return Mode.OFF
         if probe.kind is ProbeKind.REACH:
-            return Mode.CLOSE if probe.provider in suspects else Mode.STEADY
+            return Mode.CLOSE if probe.provider in self._close else Mode.STEADY
         allowed = self.timing(probe.provider).generate and attention.plan.providers[probe.provider].generate
         phase = attention.phases.get(probe.target)
         if not allowed or phase is Phase.COOLDOWN:
@@ -276,6 +270,25 @@ def _probes(plan: Plan) -> Iterator[Probe]:
         yield Probe(ProbeKind.REACH, name)
     for target in plan.targets.values():
         yield Probe(ProbeKind.GENERATE, target.provider, target.name)
+
+
+def _close(attention: Attention) -> frozenset[str]:
+    """The providers to look at closely: the suspects, and one more as a witness.
+
+    A provider's silence is its own only if another answers meanwhile (core/health.py): without a witness, the
+    verdict would wait for the others' turn.
+    """
+    targets, providers = attention.plan.targets, attention.plan.providers
+    suspects = {
+        targets[name].provider
+        for name, phase in attention.phases.items()
+        if phase is Phase.SUSPECT and name in targets
+    }
+    if not suspects:
+        return frozenset()
+    first = min(suspects)
+    others = sorted(providers.keys() - suspects, key=lambda name: (name < first, name))
+    return frozenset({*suspects, *others[:1]})
 
 
 def _concerned(targets: Iterable[str], plan: Plan) -> set[Probe]:

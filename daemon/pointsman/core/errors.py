@@ -106,10 +106,14 @@ _QUOTA_CODES: Final = frozenset(
     }
 )
 _CAPACITY_CODES: Final = frozenset({"ramp_limit_exceeded", "slow_down", "ModelNotReadyException"})
-_FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "moderation"})
-# The type named by an error event in a stream → the status that it stands for.
-_STATUS_OF_TYPE: Final[Mapping[str, int]] = {
+_FILTER_CODES: Final = frozenset(
+    {"content_filter", "content_policy_violation", "image_content_policy_violation", "moderation"}
+)
+# The type or the code of an error event in a stream → the status that it stands for.
+_STATUS_OF_NAME: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "invalid_api_key": 401,
     "authentication_error": 401,
     "billing_error": 402,
     "permission_error": 403,
@@ -117,6 +121,7 @@ _STATUS_OF_TYPE: Final[Mapping[str, int]] = {
     "request_too_large": 413,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "slow_down": 429,
     "insufficient_quota": 429,
     "api_error": 500,
     "server_error": 500,
@@ -191,14 +196,22 @@ def of_stream_error(
     inner = _error_of(error) or (error if isinstance(error, dict) else {})
     kind, code = _kind_and_code(inner, {})
     numeric = int(code) if code.isdigit() else 0
-    status = numeric or _STATUS_OF_TYPE.get(kind) or _STATUS_OF_TYPE.get(code) or 500
+    status = numeric or _status_named(code, kind)
     fault = _fault(status, kind, code, headers or {}, inner)
     named = kind if numeric else (code or kind)
     detail = f"error event {named or status}"
     return Outcome(fault, detail, status, retry_after_s(headers or {}, inner, now_s=now_s))
 
 
+def _status_named(code: str, kind: str) -> int:
+    """The code tells more than the type. What is called invalid is the caller's; what has no known name, nobody's."""
+    known = _STATUS_OF_NAME.get(code) or _STATUS_OF_NAME.get(kind)
+    return known or (400 if code.startswith("invalid_") or kind.startswith("invalid_") else 500)
+
+
 def _error_of(body: object) -> dict[str, Any] | None:
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]  # Gemini's OpenAI-compatible API: a list of one error
     if isinstance(body, dict):
         inner = body.get("error")
         if isinstance(inner, dict):
@@ -237,12 +250,14 @@ def _fault(
         return Fault.CONTENT_FILTER
     if code == "ServiceQuotaExceededException":
         return Fault.RATE_LIMIT
+    if any(detail.get("reason") == "API_KEY_INVALID" for detail in _google_details(error)):
+        return Fault.CREDENTIAL  # Google's 400
     if status == 429:
         return _fault_of_429(named, headers, error)
     if status == 402:
-        return Fault.RATE_LIMIT if "retry-after" in headers else Fault.QUOTA
+        return Fault.RATE_LIMIT if _says_when(headers) else Fault.QUOTA
     if status == 401:
-        return Fault.CREDENTIAL
+        return Fault.CALLER if code == "mismatched_organization" else Fault.CREDENTIAL
     if status == 403:
         metadata = (error or {}).get("metadata")
         flagged = isinstance(metadata, dict) and ("reasons" in metadata or "flagged_input" in metadata)
@@ -260,7 +275,7 @@ def _fault(
 def _fault_of_429(named: set[str], headers: Mapping[str, str], error: Mapping[str, Any] | None) -> Fault:
     if named & _CAPACITY_CODES:
         return Fault.CAPACITY
-    if "retry-after" not in headers and headers.get("x-should-retry") == "true":
+    if not _says_when(headers) and headers.get("x-should-retry") == "true":
         return Fault.CAPACITY
     if "RESOURCE_EXHAUSTED" in named:
         return _fault_of_exhausted(error or {})
@@ -303,6 +318,10 @@ def retry_after_s(
         if delay.endswith("s"):
             return _number(delay[:-1])
     return None
+
+
+def _says_when(headers: Mapping[str, str]) -> bool:
+    return "retry-after" in headers or "retry-after-ms" in headers
 
 
 def _number(text: str) -> float | None:

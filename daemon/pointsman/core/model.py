@@ -36,6 +36,13 @@ class Provider(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}  # constant, not secret: sent with every request to it
 
 
+class Serves(StrEnum):
+    """What a target is for, and therefore what it is probed with."""
+
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+
 class Target(Struct, frozen=True, kw_only=True):
     """A model at a provider: what is healthy or not. `capacity_rps` in requests per second, None if unknown."""
 
@@ -43,6 +50,7 @@ class Target(Struct, frozen=True, kw_only=True):
     provider: str
     model: str
     capacity_rps: float | None = None
+    serves: Serves = Serves.COMPLETIONS
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -142,10 +142,12 @@ def validate(table: Table) -> list[str]:
         for shares in (route.shares_bp, *(stage.shares_bp for stage in route.later)):
             problems += _wrong_shares(name, route, shares, table)
         problems += [
-            f"route {name}: {target} in the chain is not a target of the table"
-            for target in route.chain
-            if target not in table.targets
+            f"route {name}: {target} has a share and is not in the chain"
+            for target in route.shares_bp
+            if target not in route.chain
         ]
+        for target in route.chain:
+            problems += _wrong_target(name, route, target, table)
         if not 0 <= route.last_resort <= len(route.chain):
             problems.append(f"route {name}: last_resort {route.last_resort} is outside the chain")
     problems += [
@@ -163,13 +165,18 @@ def _wrong_shares(name: str, route: RouteEntry, shares: dict[str, int], table: T
         [] if sum(shares.values()) == FULL_BP else [f"route {name}: shares sum to {sum(shares.values())}"]
     )
     for target, share in shares.items():
-        if target not in table.targets:
-            problems.append(f"route {name}: {target} is not a target of the table")
-        elif table.targets[target].family != route.family:
-            problems.append(f"route {name}: {target} speaks another protocol family")
+        problems += _wrong_target(name, route, target, table)
         if share < 0:
             problems.append(f"route {name}: {target} has a negative share")
     return problems
+
+
+def _wrong_target(name: str, route: RouteEntry, target: str, table: Table) -> list[str]:
+    if target not in table.targets:
+        return [f"route {name}: {target} is not a target of the table"]
+    if table.targets[target].family != route.family:
+        return [f"route {name}: {target} speaks another protocol family"]
+    return []
 
 
 def check_newer(new: Table, old: Table | None, *, environment: str, fleet: str) -> None:

@@ -13,6 +13,7 @@ from pointsman.core.model import Family, Provider, Target
 # Stable since 2023 and accepted by everything that speaks Messages; a provider's own header can name a later one.
 ANTHROPIC_VERSION: Final = "2023-06-01"
 GENERATE_PATHS: Final = {Family.ANTHROPIC: "/v1/messages", Family.OPENAI: "/v1/chat/completions"}
+EMBEDDINGS_PATH: Final = "/v1/embeddings"
 
 
 class Quirk(Struct, frozen=True):
@@ -48,6 +49,10 @@ class Adapter(Struct, frozen=True, kw_only=True):
     def generate_url(self, provider: Provider) -> str:
         """Where a generate probe asks."""
         return join(provider.base_url, provider.family, GENERATE_PATHS[provider.family])
+
+    def embeddings_url(self, provider: Provider) -> str:
+        """Where an embeddings probe asks."""
+        return join(provider.base_url, provider.family, EMBEDDINGS_PATH)
 
     def generate_body(self, provider: Provider, target: Target, max_tokens: int) -> bytes:
         """The smallest honest completion: one word in, `max_tokens` out at most, streamed."""

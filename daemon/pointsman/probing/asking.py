@@ -9,12 +9,18 @@ from pointsman import telemetry
 from pointsman.core.cadence import Probe
 from pointsman.core.errors import Fault
 from pointsman.core.evidence import ProbeKind, ProbeResult
+from pointsman.core.model import Serves
 from pointsman.probing.client import Client
+from pointsman.probing.embed import embed
 from pointsman.probing.generate import generate
 from pointsman.probing.kinds import Ask, ProbeFn, Seen
 from pointsman.probing.reach import reach
 
 KINDS: Final[Mapping[ProbeKind, ProbeFn]] = {ProbeKind.REACH: reach, ProbeKind.GENERATE: generate}
+
+
+def _embeds(ask: Ask) -> bool:
+    return ask.target is not None and ask.target.serves is Serves.EMBEDDINGS
 
 
 async def ask_once(client: Client, kind: ProbeKind, ask: Ask) -> tuple[Seen, int]:
@@ -23,11 +29,12 @@ async def ask_once(client: Client, kind: ProbeKind, ask: Ask) -> tuple[Seen, int
     During a rotation two credentials are configured, and one of them may be refused: the provider's verdict is
     that of the other. With both refused it is the refusal of the preferred one.
     """
-    seen = await KINDS[kind](client, ask)
+    probe = embed if _embeds(ask) else KINDS[kind]
+    seen = await probe(client, ask)
     if seen.outcome.fault is Fault.CREDENTIAL:
         for place in range(len(ask.access.secrets)):
             if place != ask.credential:
-                other = await KINDS[kind](client, replace(ask, credential=place))
+                other = await probe(client, replace(ask, credential=place))
                 if other.outcome.fault is not Fault.CREDENTIAL:
                     return other, place
     return seen, ask.credential
@@ -65,7 +72,7 @@ def attributes(kind: ProbeKind, ask: Ask, seen: Seen, cost_usd: float) -> dict[s
     if ask.target is not None:
         said |= {
             telemetry.TARGET: ask.target.name,
-            telemetry.GEN_AI_OPERATION_NAME: "chat",
+            telemetry.GEN_AI_OPERATION_NAME: "embeddings" if _embeds(ask) else "chat",
             telemetry.GEN_AI_REQUEST_MODEL: ask.target.model,
             telemetry.PROBE_COST_USD: cost_usd,
         }

@@ -15,6 +15,7 @@ import msgspec
 
 from pointsman import __version__
 from pointsman.core.errors import Wire
+from pointsman.core.strangers import UNREADABLE
 
 BODY_BYTES_MAX: Final = 1_000_000
 # Longer than a probe's interval, so that a probe does not pay for a new handshake each time.
@@ -55,7 +56,7 @@ class Answer:
         """The decoded body, None if it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return None
 
 

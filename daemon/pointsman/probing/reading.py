@@ -8,6 +8,7 @@ import msgspec
 from pointsman.core import errors
 from pointsman.core.errors import Fault, Outcome, Wire
 from pointsman.core.model import Family
+from pointsman.core.strangers import UNREADABLE
 
 _BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LENGTH: Final = frozenset({"length", "max_tokens"})
@@ -68,7 +69,7 @@ class Reading:
             return
         try:
             decoded = msgspec.json.decode(data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             self.unreadable = True
             return
         if not isinstance(decoded, dict):

@@ -50,7 +50,9 @@ _PATHS: Final = {
     "/v1/messages": Api.MESSAGES,
     "/v1/messages/count_tokens": Api.COUNT_TOKENS,
 }
-_ACCOUNT_PATH: Final = re.compile(r"/v1/(files|batches|uploads|conversations|responses|messages/batches)(/.*)?")
+_ACCOUNT_PATH: Final = re.compile(
+    r"/v1/(files|batches|uploads|conversations|responses|messages/batches)(/.*)?"
+)
 _ACCOUNT_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
 _SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@=+,-]+")
 _STORED_RESPONSE: Final = re.compile(r"/v1/responses/([^/]+)")

@@ -64,7 +64,7 @@ class Account:
         self._span = books.tracer.start_span(t.PROXY_ATTEMPT, context=set_span_in_context(parent))
 
     def answered(self) -> None:
-        """The first thing that counts has come."""
+        """The first thing that counts of a good answer has come."""
         self._first_s = time.monotonic()
         if self._ticket:
             self._books.local.answered(

@@ -6,21 +6,22 @@ Nothing has reached the caller when this returns, so whatever it finds wrong can
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from pointsman.config.models import TimeoutSettings
 from pointsman.core.errors import Fault, Outcome, Wire, of_response, of_stream_error, of_wire
+from pointsman.proxy import lenient
 from pointsman.proxy.api import url_of
 from pointsman.proxy.body import BodyError, decompressed
 from pointsman.proxy.books import Account
 from pointsman.proxy.headers import Pairs, to_provider
 from pointsman.proxy.job import Job
 from pointsman.proxy.ratelimits import tightest
-from pointsman.proxy.sse import Usage, Watch
+from pointsman.proxy.sse import USAGE, Watch
 from pointsman.proxy.upstream import Upstream, WireError, wire_of
 from pointsman.proxy.view import Endpoint
 
@@ -59,11 +60,11 @@ class Begun(Struct, frozen=True):
 
 
 class _Answer(Struct):
-    """The parts of an unstreamed answer that are looked at."""
+    """The parts of an unstreamed answer that are looked at; each is decoded by itself."""
 
-    id: str = ""
-    usage: Usage | None = None
-    error: Any = None
+    id: Raw = Raw()
+    usage: Raw = Raw()
+    error: Raw = Raw()
 
 
 class Exchange:
@@ -91,6 +92,7 @@ class Exchange:
 
     async def _once(self, job: Job, account: Account, credential: int) -> Failed | Whole | Begun:
         response: aiohttp.ClientResponse | None = None
+        answer: Failed | Whole | Begun
         keep = False
         timeouts = self._timeouts
         began_s = asyncio.get_running_loop().time()
@@ -100,12 +102,10 @@ class Exchange:
                 response = await self._send(job, account.endpoint, credential)
                 low = {name.lower(): value for name, value in response.headers.items()}
                 account.rate_limit = tightest(low, time.time())
-                if not _is_event_stream(response, low):
-                    answer = await self._whole(response, low, account)
+                if _is_event_stream(response, low):
+                    answer = await _first_event(job, response, account)
                 else:
-                    first = await response.content.readany()
-            if _is_event_stream(response, low):
-                answer = await self._first_event(job, response, first, account)
+                    answer = await _whole(response, low, account)
             keep = isinstance(answer, Begun)
             return answer
         except TimeoutError:
@@ -130,51 +130,48 @@ class Exchange:
             endpoint.tls,
         )
 
-    async def _whole(
-        self, response: aiohttp.ClientResponse, low: Mapping[str, str], account: Account
-    ) -> Whole | Begun | Failed:
-        parts: list[bytes] = []
-        size = 0
-        while chunk := await response.content.readany():
-            parts.append(chunk)
-            size += len(chunk)
-            if size > WHOLE_BYTES_MAX:
-                account.answered()
-                return Begun(response, b"".join(parts), None)
-        body = b"".join(parts)
-        outcome, response_id = judged(response.status, low, body, account)
-        account.answered()
-        pairs = list(response.headers.items())
-        if outcome.status == 0:
-            return Failed(outcome)
-        return Whole(outcome, response.status, response.reason or "", pairs, body, response_id)
 
-    async def _first_event(
-        self, job: Job, response: aiohttp.ClientResponse, first: bytes, account: Account
-    ) -> Begun | Failed:
-        """Hold a stream back until its first real event: a stream that begins with an error is not begun."""
-        watch = Watch(job.api)
-        held = b""
-        chunk = first
-        while chunk:
-            held += watch.feed(chunk)
-            if watch.begun or watch.error is not None:
-                break
-            try:
-                async with asyncio.timeout(self._timeouts.idle_s):
-                    chunk = await response.content.readany()
-            except TimeoutError:
-                return Failed(of_wire(Wire.STALL))
-        held += watch.finish() if not chunk else b""
-        if watch.error is not None and not watch.begun:
-            outcome = of_stream_error(watch.error)
-            if outcome.falls_over:
-                return Failed(outcome)
-        elif not watch.begun:
-            return Failed(of_wire(Wire.TRUNCATED))
-        account.tokens = watch.tokens
+async def _whole(
+    response: aiohttp.ClientResponse, low: Mapping[str, str], account: Account
+) -> Whole | Begun | Failed:
+    parts: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        parts.append(chunk)
+        size += len(chunk)
+        if size > WHOLE_BYTES_MAX:
+            if response.status < 300:
+                account.answered()
+            return Begun(response, b"".join(parts), None)
+    body = b"".join(parts)
+    outcome, response_id = judged(response.status, low, body, account)
+    if outcome.ok:
         account.answered()
-        return Begun(response, held, watch)
+    pairs = list(response.headers.items())
+    if outcome.status == 0:
+        return Failed(outcome)
+    return Whole(outcome, response.status, response.reason or "", pairs, body, response_id)
+
+
+async def _first_event(job: Job, response: aiohttp.ClientResponse, account: Account) -> Begun | Failed:
+    """Hold a stream back until its first real event: a stream that begins with an error is not begun."""
+    watch = Watch(job.api)
+    held: list[bytes] = []
+    while not watch.begun and watch.error is None:
+        chunk = await response.content.readany()
+        held.append(watch.feed(chunk) if chunk else watch.finish())
+        if not chunk:
+            break
+    if watch.error is not None and not watch.begun:
+        outcome = of_stream_error(watch.error)
+        if outcome.falls_over:
+            return Failed(outcome)
+    elif not watch.begun:
+        return Failed(of_wire(Wire.TRUNCATED))
+    account.tokens = watch.tokens
+    if watch.begun:
+        account.answered()
+    return Begun(response, b"".join(held), watch)
 
 
 def _is_event_stream(response: aiohttp.ClientResponse, low: Mapping[str, str]) -> bool:
@@ -197,25 +194,20 @@ def judged(status: int, low: Mapping[str, str], body: bytes, account: Account) -
         except BodyError:
             return of_response(status, low, None, now_s=time.time()), ""
     if status >= 300:
-        return of_response(status, low, _json_or_none(body), now_s=time.time()), ""
+        return of_response(status, low, lenient.value(body), now_s=time.time()), ""
     kind = low.get("content-type", "")
     if "json" not in kind:
         return (of_wire(Wire.BAD_BODY) if kind.startswith("text/html") else of_response(status, low)), ""
     try:
         answer = _ANSWER.decode(body)
-    except msgspec.ValidationError:
-        return of_response(status, low), ""
-    except msgspec.MsgspecError:
+    except msgspec.ValidationError:  # JSON, but no object
+        return of_response(status, low, lenient.value(body), now_s=time.time()), ""
+    except lenient.UNREADABLE:
         return of_wire(Wire.BAD_BODY), ""
-    account.tokens.learn(answer.usage)
-    return of_response(status, low, {"error": answer.error} if answer.error else None), answer.id
+    error = lenient.value(answer.error)
+    account.tokens.learn(lenient.typed(USAGE, answer.usage))
+    told = {"error": error} if error else None
+    return of_response(status, low, told, now_s=time.time()), lenient.text(answer.id)
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-
-
-def _json_or_none(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.MsgspecError:
-        return None

@@ -68,6 +68,8 @@ class Feed:
         self._changed = changed
         self._refused: Version | None = None
         self._heard_at_s: float | None = None
+        self._kept = Saved(SAVED_FORMAT, SavedClock(0.0, 0.0), {}, Raw())
+        self._keep = anyio.Event()
         self._store_was_away = False
         self.view: View | None = None
         self.from_disk = False
@@ -88,6 +90,7 @@ class Feed:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen)
+            tasks.start_soon(self._save)
             while True:
                 await self._look()
                 with anyio.move_on_after(self._poll_interval_s):
@@ -125,7 +128,9 @@ class Feed:
         view = self.view
         if view is None:
             return
-        self.rejected = ""
+        self.rejected, self.from_disk = "", False
+        if deadlines != self._kept.deadlines:
+            self._remember(self._kept.body, deadlines)
         fresh = self._clock.on_monotonic(deadlines)
         if view.missing:
             renewed = compile_view(view.table, self._trust, proxy=self._proxy, deadlines=fresh)
@@ -152,7 +157,7 @@ class Feed:
             self._refuse(str(published.table_version), error)
             return
         self._swap(table, self._clock.on_monotonic(published.deadlines))
-        await self._save(published)
+        self._remember(Raw(published.body), published.deadlines)
 
     def _refuse(self, version: str, error: Exception) -> None:
         """Say once why what is published is not routed by."""
@@ -183,19 +188,24 @@ class Feed:
 
     # --- the disk
 
-    async def _save(self, published: Published) -> None:
-        saved = Saved(
-            format=SAVED_FORMAT,
-            clock=SavedClock(time.time(), self._clock.ahead_of_wall_s()),
-            deadlines=published.deadlines,
-            body=Raw(published.body),
-        )
-        try:
-            await anyio.to_thread.run_sync(_write, self._path, msgspec.json.encode(saved))
-        except OSError as error:
-            log.warning(
-                "the table could not be kept on disk", path=str(self._path), error=error.strerror or ""
-            )
+    def _remember(self, body: Raw, deadlines: dict[str, float]) -> None:
+        """This is to be on disk; what was to be and is not yet need not be any more."""
+        clock = SavedClock(time.time(), self._clock.ahead_of_wall_s())
+        self._kept = Saved(SAVED_FORMAT, clock, deadlines, body)
+        self._keep.set()
+
+    async def _save(self) -> None:
+        """Keep the latest on disk until cancelled. A disk that hangs holds up nothing but this."""
+        while True:
+            await self._keep.wait()
+            self._keep = anyio.Event()
+            written = msgspec.json.encode(self._kept)
+            try:
+                await anyio.to_thread.run_sync(_write, self._path, written, abandon_on_cancel=True)
+            except OSError as error:
+                log.warning(
+                    "the table could not be kept on disk", path=str(self._path), error=error.strerror or ""
+                )
 
     def load(self) -> None:
         """Start from the last good table on disk, if there is one. Overlays run out as they would have.
@@ -218,7 +228,7 @@ class Feed:
             log.warning("the clock is in doubt: canaries and drills of the table on disk are dropped")
         now_s = time.monotonic()
         self._swap(table, {name: now_s + seconds for name, seconds in (left_s or {}).items()})
-        self.from_disk = True
+        self._kept, self.from_disk = saved, True
 
 
 def _write(path: Path, body: bytes) -> None:

@@ -11,7 +11,8 @@ from aiohttp import web
 from msgspec import Struct
 from opentelemetry.trace import Span
 
-from pointsman.core.errors import ABANDONED, Effect, Outcome
+from pointsman import logs
+from pointsman.core.errors import ABANDONED, Effect, Outcome, Wire, of_wire
 from pointsman.core.table import RouteEntry
 from pointsman.proxy import relay
 from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, error_response, stored_response_id
@@ -21,6 +22,8 @@ from pointsman.proxy.job import Job
 from pointsman.proxy.local import Standing
 from pointsman.proxy.pick import Order, Situation, order, shares_now
 from pointsman.proxy.pins import Pins
+
+log = logs.get("proxy")
 
 REMEMBERED_RESPONSES: Final = 10_000
 STAYS: Final = "cannot move"
@@ -69,9 +72,10 @@ class Forwarder:
             reason = chosen.reason
             if tried:
                 reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}"
-            account = self._books.open(job, job.view.endpoints[target], reason, span, trial=chosen.trial and number == 1)
+            trial = chosen.trial and number == 1
+            account = self._books.open(job, job.view.endpoints[target], reason, span, trial=trial)
             try:
-                answer = await self._exchange.attempt(job, account)
+                answer = await self._attempt(job, account)
                 if isinstance(answer, Failed) or (
                     isinstance(answer, Whole) and answer.outcome.falls_over and not stays
                 ):
@@ -84,6 +88,13 @@ class Forwarder:
                     ABANDONED
                 )  # only if nothing closed it: the caller hung up, or we are going down
         return exhausted(job, tried)
+
+    async def _attempt(self, job: Job, account: Account) -> Failed | Whole | Begun:
+        try:
+            return await self._exchange.attempt(job, account)
+        except Exception:  # the border of an attempt: what an answer does to us must not end the chain
+            log.exception("an attempt failed for a reason of our own", target=account.endpoint.target)
+            return Failed(of_wire(Wire.BAD_BODY))
 
     async def _answer(
         self, request: web.BaseRequest, job: Job, answer: Whole | Begun, account: Account, number: int
@@ -123,9 +134,7 @@ class Forwarder:
         situation = self._situation(job, route, shares, now_s)
         return order(job.route, route, shares, situation, key=job.key, u=random.random()), False
 
-    def _situation(
-        self, job: Job, route: RouteEntry, shares: Mapping[str, int], now_s: float
-    ) -> Situation:
+    def _situation(self, job: Job, route: RouteEntry, shares: Mapping[str, int], now_s: float) -> Situation:
         endpoints = job.view.endpoints
         local = self._books.local
         pin = self._pins.of(job.route, now_s)
@@ -149,7 +158,7 @@ class Forwarder:
 
 
 def home_model(job: Job) -> str:
-    """The model whose embeddings this route's callers have stored: that of its configured first target, "" if unknown."""
+    """The model whose embeddings the route's callers have stored: its configured first target's, "" if unknown."""
     home = job.view.table.targets.get(job.view.home.get(job.route, ""))
     return home.model if home else ""
 
@@ -166,7 +175,9 @@ def exhausted(job: Job, tried: list[Tried]) -> web.Response:
         )
     elif job.api is Api.EMBEDDINGS and not route.closed:
         model = home_model(job) or "its configured first target, which this proxy does not know"
-        message = f"{job.route} has no target to send to that serves {model}: embeddings of two models do not mix"
+        message = (
+            f"{job.route} has no target to send to that serves {model}: embeddings of two models do not mix"
+        )
     else:
         message = (
             f"{job.route} has no target to send to: {route.closed or 'none has a credential on this proxy'}"

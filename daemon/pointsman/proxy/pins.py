@@ -1,4 +1,7 @@
-"""Pins by hand: an operator's shares for this one proxy, without the daemon. Times are monotonic seconds."""
+"""Pins by hand: an operator's shares for this one proxy, without the daemon. Times are monotonic seconds.
+
+They are kept in memory only: a proxy that starts again has none.
+"""
 
 import math
 from collections.abc import Collection, Mapping

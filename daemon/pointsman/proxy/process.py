@@ -32,14 +32,18 @@ from pointsman.store.client import Store
 
 log = logs.get("proxy")
 
-# After the drain, whoever is still being answered is cut off; this long the connections have to close.
+# After the drain, whoever is still being answered is cut off: this long for the last words, and as long again for the
+# connections to close.
 _CLOSE_S: Final = 0.5
 _SOCKET_PATH_MAX: Final = 107
 _FIELD_BYTES_MAX: Final = 1 << 16
 
 
 class Proxy:
-    """One proxy process. `run` serves until it is cancelled or `stop` is called, and then drains."""
+    """One proxy process. `run` serves until it is cancelled or `stop` is called, and then drains.
+
+    While it drains it follows tables and reports as before: to the leader it is alive.
+    """
 
     def __init__(
         self,
@@ -126,15 +130,24 @@ class Proxy:
                 self._tracer,
                 body_bytes_max=own.max_body_mb << 20,
             )
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._feed.run)
-                tasks.start_soon(self._reporter.run)
-                try:
-                    await self._serve(front, task_status)
-                finally:
-                    tasks.cancel_scope.cancel()
+            async with anyio.create_task_group() as outer:
+                outer.start_soon(self._stop_when_cancelled)
+                with anyio.CancelScope(shield=True):
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._feed.run)
+                        tasks.start_soon(self._reporter.run)
+                        await self._serve(front, relay, task_status)
+                        tasks.cancel_scope.cancel()
+                outer.cancel_scope.cancel()
 
-    async def _serve(self, front: Front, task_status: TaskStatus[str]) -> None:
+    async def _stop_when_cancelled(self) -> None:
+        """Whoever cancels `run` asks it to drain; everything else in it is shielded until that is done."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stop()
+
+    async def _serve(self, front: Front, relay: Relay, task_status: TaskStatus[str]) -> None:
         listen = parse_listen(self._settings.proxy.listen)
         server = web.Server(
             front.handle,
@@ -158,14 +171,14 @@ class Proxy:
             await self._stopping.wait()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._drain(runner, server, front)
+                await self._drain(runner, server, front, relay)
                 await self._reporter.flush()
                 if admin is not None:
                     await admin.cleanup()
                 self._socket_path.unlink(missing_ok=True)
 
-    async def _drain(self, runner: web.ServerRunner, server: web.Server, front: Front) -> None:
-        """Accept nobody new, let those who are being answered finish, and cut off the rest."""
+    async def _drain(self, runner: web.ServerRunner, server: web.Server, front: Front, relay: Relay) -> None:
+        """Accept nobody new, let those who are being answered finish, and cut off the rest, streams with a word."""
         for site in list(runner.sites):
             await site.stop()
         server.pre_shutdown()  # idle connections close now, busy ones after their answer
@@ -173,6 +186,9 @@ class Proxy:
             await front.idle()
         if front.in_flight:
             log.warning("requests are cut off at the end of the drain", requests=front.in_flight)
+            relay.cut_off()
+            with anyio.move_on_after(_CLOSE_S):
+                await front.idle()
         await runner.cleanup()
 
     async def _admin(self, front: Front) -> web.ServerRunner | None:

@@ -5,24 +5,30 @@ framing: no client can take it for a whole answer.
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import aiohttp
+import anyio
 from aiohttp import web
 from multidict import CIMultiDict
 
-from pointsman.core.errors import SUCCESS, Outcome, Wire, of_response, of_stream_error, of_wire
+from pointsman import logs
+from pointsman.core.errors import SUCCESS, Fault, Outcome, Wire, of_response, of_stream_error, of_wire
 from pointsman.proxy.api import ping, stream_error
 from pointsman.proxy.books import Account
 from pointsman.proxy.exchange import Begun, Whole
 from pointsman.proxy.headers import Pairs, to_caller
 from pointsman.proxy.job import Job
 from pointsman.proxy.sse import Watch
-from pointsman.proxy.upstream import wire_of
+from pointsman.proxy.upstream import sendable, wire_of
+
+log = logs.get("proxy")
 
 # After its terminal event a stream has nothing more to say: a provider that forgets to end it is not waited for.
 AFTER_END_S: Final = 2.0
+_CUT_OFF: Final = Outcome(Fault.ABANDONED, "this proxy is going down")
 
 
 def whole(answer: Whole, extra: Mapping[str, str]) -> web.Response:
@@ -32,7 +38,7 @@ def whole(answer: Whole, extra: Mapping[str, str]) -> web.Response:
 
 
 def _headers(answered: Pairs, extra: Mapping[str, str], *, keep_length: bool) -> CIMultiDict[str]:
-    headers = CIMultiDict(to_caller(answered, keep_length=keep_length))
+    headers = sendable(to_caller(answered, keep_length=keep_length))
     headers.update(extra)
     headers.setdefault("Server", "pointsman")
     return headers
@@ -44,6 +50,21 @@ class Relay:
     def __init__(self, *, ping_after_s: float, idle_s: float) -> None:
         self._ping_after_s = ping_after_s
         self._idle_s = idle_s
+        self._under_way: set[anyio.CancelScope] = set()
+
+    def cut_off(self) -> None:
+        """Break off every answer that is under way."""
+        for scope in self._under_way:
+            scope.cancel()
+
+    @contextlib.contextmanager
+    def _until_cut_off(self) -> Iterator[None]:
+        with anyio.CancelScope() as scope:
+            self._under_way.add(scope)
+            try:
+                yield
+            finally:
+                self._under_way.discard(scope)
 
     async def begun(
         self, request: web.BaseRequest, job: Job, answer: Begun, account: Account, extra: Mapping[str, str]
@@ -55,20 +76,34 @@ class Relay:
         )
         try:
             await reply.prepare(request)
-            await reply.write(answer.held)
-            broken = await self._pass_on(job, reply, answer)
-            if broken is None:
-                account.close(_verdict(answer))
+            broken, outcome = True, _CUT_OFF
+            with self._until_cut_off():
+                broken, outcome = await self._outcome(job, reply, answer)
+            account.close(outcome)
+            if not broken:
                 await reply.write_eof()
                 return reply
-            account.close(broken)
             if answer.watch is not None:
-                await reply.write(_last_words(job, answer.watch, account, broken))
+                await reply.write(_last_words(job, answer.watch, account, outcome))
         finally:
             answer.response.close()
         if request.transport is not None:
             request.transport.close()  # what was written still goes out; the end of the framing never does
         return reply
+
+    async def _outcome(self, job: Job, reply: web.StreamResponse, answer: Begun) -> tuple[bool, Outcome]:
+        """Pass everything on; (did it break off, how it ended). The reply has begun: there can be no other."""
+        try:
+            await reply.write(answer.held)
+            broken = await self._pass_on(job, reply, answer)
+            return broken is not None, broken or _verdict(answer)
+        except ConnectionError:  # the caller is gone
+            raise
+        except (
+            Exception
+        ):  # the border of a begun answer: whatever it is, the caller must not take it for whole
+            log.exception("an answer broke off for a reason of our own", request=job.id)
+            return True, of_wire(Wire.BAD_BODY)
 
     async def _pass_on(self, job: Job, reply: web.StreamResponse, answer: Begun) -> Outcome | None:
         """Pass everything on; the outcome that broke it, or None if the answer came to its end."""
@@ -79,7 +114,8 @@ class Relay:
             ended = watch is not None and watch.ended
             idle_s = AFTER_END_S if ended else self._idle_s
             left_s = silent_since_s + idle_s - loop.time()
-            wait_s = left_s if watch is None or ended else min(left_s, self._ping_after_s)
+            may_ping = not (watch is None or ended or watch.mid_event)
+            wait_s = min(left_s, self._ping_after_s) if may_ping else left_s
             try:
                 async with asyncio.timeout(wait_s):
                     chunk = await content.readany()
@@ -104,7 +140,8 @@ async def _at_end(reply: web.StreamResponse, watch: Watch | None) -> Outcome | N
     rest = watch.finish()
     if rest:
         await reply.write(rest)
-    return None if watch.ended or watch.error is not None else of_wire(Wire.TRUNCATED)
+    whole_at_last = (watch.ended or watch.error is not None) and not watch.mid_event
+    return None if whole_at_last else of_wire(Wire.TRUNCATED)
 
 
 def _verdict(answer: Begun) -> Outcome:

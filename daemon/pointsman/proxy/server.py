@@ -67,9 +67,11 @@ class Front:
         try:
             reply = await self._dispatch(request)
         except ConnectionError:
+            _cut(request)
             reply = web.Response(status=499)  # the caller is gone; nobody reads this
         except Exception:  # the border of a request: a bug must not end the proxy
             log.exception("a request failed for a reason of our own", path=request.rel_url.raw_path)
+            _cut(request)
             reply = error_response(
                 _family(request), 500, "the proxy failed on this request; its log says why"
             )
@@ -157,6 +159,12 @@ class Front:
                 span.set_attribute(t.TABLE_VERSION, job.view.version)
                 span.set_attribute(t.HTTP_STATUS, job.record.status)
             span.end()
+
+
+def _cut(request: web.BaseRequest) -> None:
+    """Where an answer has begun, a second one would stand in the middle of it: end the connection instead."""
+    if request.writer.output_size and request.transport is not None:
+        request.transport.close()
 
 
 def _family(request: web.BaseRequest) -> Family:

@@ -1,53 +1,61 @@
 """Server-sent events, watched while they pass. Sans-I/O.
 
 Bytes go through unchanged, in whole events: the tail of an event that has not ended is held until it has, so
-that a broken stream never leaves half an event behind. Comments and pings are signs of life, not answers: they
-do not make a stream begun.
+that a broken stream never leaves half an event behind. Only an event too large to hold passes in pieces, and is
+known by how it begins. Comments and pings are signs of life, not answers: they do not make a stream begun.
 """
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Raw, Struct
 
+from pointsman.proxy import lenient
 from pointsman.proxy.api import Api
 
 # An event ends at a blank line; a line may end in CR LF, LF or CR.
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+# A boundary may be cut anywhere: all of it but its last byte.
+_BOUNDARY_TAIL: Final = 3
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 # An event larger than this passes in pieces rather than fill the memory.
 HELD_BYTES_MAX: Final = 1 << 20
+# So much of one that passes in pieces is looked at.
+_BEGINNING_BYTES: Final = 4096
+_TYPE: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
+_BEGINS_WITH_ERROR: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
+
+_Count = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Usage(Struct):
-    """Both families' words for tokens."""
+    """Both families' words for tokens. Whole numbers by right, but not everybody keeps to it."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-
-
-class _Inner(Struct):
-    """An Anthropic `message` or an OpenAI `response` inside an event."""
-
-    id: str = ""
-    usage: Usage | None = None
-    error: Any = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
 
 
-class _Data(Struct):
-    """The data of any event, as far as it is looked at."""
+USAGE: Final = msgspec.json.Decoder(Usage)
 
-    type: str = ""
-    code: Any = None
-    error: Any = None
-    usage: Usage | None = None
-    message: _Inner | str | None = None
-    response: _Inner | None = None
+
+class _Raw(Struct):
+    """The fields of an event's data that are looked at; each is decoded by itself."""
+
+    id: Raw = Raw()
+    type: Raw = Raw()
+    code: Raw = Raw()
+    error: Raw = Raw()
+    usage: Raw = Raw()
+    message: Raw = Raw()
+    response: Raw = Raw()
+
+
+_RAW: Final = msgspec.json.Decoder(_Raw)
 
 
 class Tokens(Struct):
@@ -62,22 +70,17 @@ class Tokens(Struct):
             return
         into = usage.prompt_tokens if usage.input_tokens is None else usage.input_tokens
         if into is not None:
-            self.into = into + (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
+            cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
+            self.into = int(into + cached)
         out = usage.completion_tokens if usage.output_tokens is None else usage.output_tokens
         if out is not None:
-            self.out = out
+            self.out = int(out)
 
 
-_DATA: Final = msgspec.json.Decoder(_Data)
-_RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop"})
 # The events worth decoding, besides those that may hold an error; the others are only counted.
-_TELLING: Final = _RESPONSE_ENDS | {
-    "message_start",
-    "message_delta",
-    "message_stop",
-    "response.created",
-    "error",
-}
+_TELLING: Final = _ENDS | {"message_start", "message_delta", "response.created", "error"}
+_FAILED: Final = {"code": "server_error"}
 
 
 class Watch:
@@ -90,6 +93,7 @@ class Watch:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._held = b""
+        self._passing: str | None = None
         self.begun = False
         self.ended = False
         self.error: Any = None
@@ -97,27 +101,58 @@ class Watch:
         self.response_id = ""
         self.events = 0
 
+    @property
+    def mid_event(self) -> bool:
+        """An event is passing in pieces: nothing may be put between them."""
+        return self._passing is not None
+
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes as they came; return those of the events that are now whole."""
         held = self._held + chunk if self._held else chunk
-        search_from = max(0, len(self._held) - 3)
+        search_from = max(0, len(self._held) - _BOUNDARY_TAIL)
         start = 0
         for found in _BOUNDARY.finditer(held, search_from):
             self._see(held[start : found.end()])
             start = found.end()
-        if len(held) - start > HELD_BYTES_MAX:
-            start = len(held)
+        if self._passing is None and len(held) - start > HELD_BYTES_MAX:
+            self._begin_to_pass(held[start : start + _BEGINNING_BYTES])
+        if self._passing is not None:
+            start = max(start, len(held) - _BOUNDARY_TAIL)
         self._held = held[start:]
         return held[:start]
 
     def finish(self) -> bytes:
         """The stream is over: what was held, if the stream is complete with it (a last blank line may be missing)."""
         held, self._held = self._held, b""
-        if not self.ended:
+        if self.mid_event:
+            return b""
+        if not self.ended and held.strip():
+            _, data = _fields(held)
+            if data != b"[DONE]" and lenient.value(data) is None:
+                return b""  # it was cut off, whatever it was to be
             self._see(held)
         return held if self.ended or self.error is not None else b""
 
+    def _begin_to_pass(self, beginning: bytes) -> None:
+        """An event is too large to be held: what it is, by its beginning alone."""
+        name, data = _fields(beginning)
+        if self._api is Api.CHAT:
+            name = "error" if _BEGINS_WITH_ERROR.match(data) else ""
+        elif not name:
+            told = _TYPE.search(data)
+            name = told.group(1).decode() if told else ""
+        self._passing = name
+        if name == "error":
+            self.error = _FAILED
+        elif data:
+            self._real()
+
     def _see(self, block: bytes) -> None:
+        if self._passing is not None:
+            self.ended = self.ended or self._passing in _ENDS
+            self.error = _FAILED if self._passing == "response.failed" else self.error
+            self._passing = None
+            return
         name, data = _fields(block)
         if not data:
             return
@@ -132,10 +167,11 @@ class Watch:
             return
         if b'"error"' in data or b'"usage"' in data:
             decoded = _decoded(data)
-            if decoded.error:
-                self.error = decoded.error
+            error = lenient.value(decoded.error)
+            if error:
+                self.error = error
                 return
-            self.tokens.learn(decoded.usage)
+            self.tokens.learn(lenient.typed(USAGE, decoded.usage))
         self._real()
 
     def _see_named(self, name: str, data: bytes) -> None:
@@ -143,20 +179,23 @@ class Watch:
             self._real()
             return
         decoded = _decoded(data)
-        name = name or decoded.type
+        error = lenient.value(decoded.error)
+        name = name or lenient.text(decoded.type) or ("error" if error else "")
         if name == "ping":
             return
         if name == "error":
-            self.error = decoded.error or {"code": decoded.code, "message": decoded.message}
+            self.error = error or {
+                "code": lenient.value(decoded.code),
+                "message": lenient.value(decoded.message),
+            }
             return
-        self.tokens.learn(decoded.usage)
-        inner = decoded.response or decoded.message
-        if isinstance(inner, _Inner):
-            self.response_id = inner.id or self.response_id
-            self.tokens.learn(inner.usage)
-        self.ended = self.ended or name == "message_stop" or name in _RESPONSE_ENDS
+        self.tokens.learn(lenient.typed(USAGE, decoded.usage))
+        inner = lenient.typed(_RAW, decoded.response) or lenient.typed(_RAW, decoded.message) or _Raw()
+        self.response_id = lenient.text(inner.id) or self.response_id
+        self.tokens.learn(lenient.typed(USAGE, inner.usage))
+        self.ended = self.ended or name in _ENDS
         if name == "response.failed":
-            self.error = (decoded.response and decoded.response.error) or {"code": "server_error"}
+            self.error = lenient.value(inner.error) or _FAILED
         self._real()
 
     def _real(self) -> None:
@@ -177,9 +216,13 @@ def _fields(block: bytes) -> tuple[str, bytes]:
     return name, b"\n".join(data)
 
 
-def _decoded(data: bytes) -> _Data:
-    """The data of an event; an unreadable one tells nothing, and passes all the same."""
-    try:
-        return _DATA.decode(data)
-    except msgspec.MsgspecError:
-        return _Data()
+def _decoded(data: bytes) -> _Raw:
+    """The data of an event; an unreadable one tells nothing, and passes all the same.
+
+    Google's OpenAI-compatible API wraps an error in a list.
+    """
+    listed = lenient.typed(_LISTED, data) if data.startswith(b"[") else None
+    return (listed[0] if listed else lenient.typed(_RAW, data)) or _Raw()
+
+
+_LISTED: Final = msgspec.json.Decoder(list[_Raw])

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import re
 import socket
 import ssl
 from typing import Any, Final, Self
@@ -112,12 +113,29 @@ class Upstream:
         return await session.request(
             method,
             URL(url, encoded=True),
-            headers=CIMultiDict(headers),
+            headers=sendable(headers),
             data=data if body or method in {"POST", "PUT", "PATCH"} else None,
             ssl=True if tls is None else tls,
             allow_redirects=False,
             trace_request_ctx=sent,
         )
+
+
+def sendable(headers: Pairs) -> CIMultiDict[str]:
+    """`headers` as the client or the server writes them.
+
+    They read bytes that are no UTF-8 as surrogates, and write those as nothing. Taken for Latin-1, which such
+    bytes nearly always are, no character is lost.
+    """
+    return CIMultiDict((name, value if value.isascii() else _readable(value)) for name, value in headers)
+
+
+def _readable(value: str) -> str:
+    read = value.encode("utf-8", "surrogateescape")
+    try:
+        return read.decode("utf-8")
+    except UnicodeDecodeError:
+        return read.decode("latin-1")
 
 
 _BY_ERRNO: Final = {
@@ -126,6 +144,9 @@ _BY_ERRNO: Final = {
     errno.EHOSTUNREACH: Wire.UNREACHABLE,
     errno.ETIMEDOUT: Wire.CONNECT_TIMEOUT,
 }
+
+# An answer cut short is told in words: what was missing, and what the transport said if it did not end cleanly.
+_LOST: Final = re.compile(r"\bConnection(Reset|Aborted)Error\(")
 
 
 def wire_of(error: Exception) -> Wire:
@@ -138,7 +159,7 @@ def wire_of(error: Exception) -> Wire:
         case aiohttp.ClientSSLError() | aiohttp.ClientConnectorCertificateError() | ssl.SSLError():
             return Wire.TLS
         case aiohttp.ClientPayloadError():
-            return Wire.TRUNCATED
+            return Wire.RESET if _LOST.search(str(error)) else Wire.TRUNCATED
         case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
             return Wire.BAD_BODY
         case OSError():

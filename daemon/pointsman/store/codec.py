@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from pointsman.core.evidence import EVIDENCE_FORMAT, Report, Verb, Word
 from pointsman.core.model import STATE_FORMAT, State
+from pointsman.core.strangers import UNREADABLE
 from pointsman.store.errors import StoreError
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def decode(body: bytes, kind: type[T], key: str) -> T:
     """The value in `body`; StoreError naming `key` when it is not one of that kind."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StoreError(f"{key} in the store is not readable: {error}") from error
 
 
@@ -112,7 +113,7 @@ def report_of(body: bytes) -> Report | None:
     try:
         written = msgspec.json.decode(body, type=_Format).format
         return msgspec.json.decode(body, type=Report) if written == EVIDENCE_FORMAT else None
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
@@ -129,5 +130,5 @@ def word_of(word_id: str, body: bytes) -> Word | None:
     """The word at a place of the stream; None if this version does not know it."""
     try:
         return msgspec.convert({**msgspec.json.decode(body, type=dict[str, Any]), "id": word_id}, Word)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
