@@ -91,7 +91,7 @@ def throughput(found: Ways, *, quick: bool) -> Sheet:
         row["errors (number)"] = sum(errors for *_, errors in measured[name])
         sheet.rows.append(row)
     sheet.remarks.append(
-        "a proxy that used less than 95 % of its core shared it: then only the ratio by CPU holds"
+        "a way that used less than 95 % of its core was not at its limit: use the ratio by CPU"
     )
     return sheet
 

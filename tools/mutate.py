@@ -4,9 +4,10 @@
     tools/mutate.py --module health        only of one module
     tools/mutate.py --sample 0             every mutant there is
 
-A mutant never touches the disk: a worker imports pytest once and forks for every mutant; the child gives the
-mutated module to the import system in place of the file and runs the tests of that module, then those of the rest
-of the core, until the first failure. Who survives is printed with its place and what was changed.
+The checkout is copied first, so that work on it goes on meanwhile, and is never written to. pytest is imported
+once; every mutant is a fork, which gives the mutated module to the import system in place of the copied file and
+runs the tests of that module, then those of the rest of the core, until the first failure. Who survives is
+printed with its place and what was changed.
 
 What people read is left alone (docstrings, strings, f-strings), and so are annotations.
 """
@@ -20,11 +21,13 @@ import importlib.util
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import hypothesis.stateful  # noqa: F401  (so that no child has to)
@@ -33,8 +36,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CORE = ROOT / "daemon/pointsman/core"
-TESTS = ROOT / "tests/core"
+CORE = "daemon/pointsman/core"
+COPIED = ("pyproject.toml", "daemon/pointsman/__init__.py", CORE, "tests/core", "tests/scenarios")
 PASSED, COLLECTION_FAILED, BROKEN = 0, 2, 99  # the first two are pytest's
 FLIPS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -219,18 +222,16 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.source, f"<mutant of {self.name}>", "exec"), module.__dict__)  # noqa: S102
 
 
-def order(module: str) -> list[str]:
+def order(root: pathlib.Path, module: str) -> list[str]:
     """The tests: those of the module first, then the rest, the slow ones last."""
-    found = sorted(
-        path for path in TESTS.glob("test_*.py") if path.stem != "test_cadence" or module == "cadence"
-    )
-    slow = TESTS / "test_machine.py"
-    found.sort(key=lambda path: (path == slow, not path.stem.startswith(f"test_{module}")))
-    scenarios = ROOT / "tests/scenarios/test_scenarios.py"
-    return [str(path) for path in [*found[:-1], scenarios, found[-1]]]
+    tests = root / "tests/core"
+    found = [path for path in tests.glob("test_*.py") if path.stem != "test_cadence" or module == "cadence"]
+    slow = tests / "test_machine.py"
+    found.sort(key=lambda path: (path == slow, not path.stem.startswith(f"test_{module}"), path))
+    return [str(path) for path in [*found[:-1], root / "tests/scenarios/test_scenarios.py", found[-1]]]
 
 
-def child(mutant: Mutant | None, tests: list[str]) -> int:
+def child(root: pathlib.Path, mutant: Mutant | None) -> int:
     """Run the tests against the mutant (None: the code as it is); pytest's exit code."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -240,12 +241,13 @@ def child(mutant: Mutant | None, tests: list[str]) -> int:
         phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     settings.load_profile("mutants")
-    sys.path[:0] = [str(TESTS), str(ROOT / "daemon")]
+    sys.path[:0] = [str(root / "tests/core"), str(root / "daemon")]
     sys.dont_write_bytecode = True
     if mutant is not None:
         sys.meta_path.insert(0, Planted(mutant))
     options = ["-x", "-q", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", "-W", "ignore"]
-    return int(pytest.main([*options, "-c", str(ROOT / "pyproject.toml"), *tests]))
+    tests = order(root, mutant.module if mutant else "")
+    return int(pytest.main([*options, "-c", str(root / "pyproject.toml"), *tests]))
 
 
 @dataclass
@@ -257,12 +259,12 @@ class Trial:
     until_s: float
 
     @classmethod
-    def start(cls, mutant: Mutant | None, limit_s: float) -> "Trial":
+    def start(cls, root: pathlib.Path, mutant: Mutant | None, limit_s: float) -> "Trial":
         pid = os.fork()
         if pid == 0:
             code = BROKEN
             try:
-                code = child(mutant, order(mutant.module if mutant else ""))
+                code = child(root, mutant)
             finally:
                 os._exit(code)
         return cls(mutant, pid, time.monotonic() + limit_s)
@@ -279,12 +281,14 @@ class Trial:
         return -signal.SIGKILL
 
 
-def trials(sample: list[Mutant | None], jobs: int, limit_s: float) -> Iterator[tuple[Mutant | None, int]]:
+def trials(
+    root: pathlib.Path, sample: Sequence[Mutant | None], jobs: int, limit_s: float
+) -> Iterator[tuple[Mutant | None, int]]:
     """Each mutant with its exit code, as they end, `jobs` at a time."""
     waiting, running = list(reversed(sample)), list[Trial]()
     while waiting or running:
         while waiting and len(running) < jobs:
-            running.append(Trial.start(waiting.pop(), limit_s))
+            running.append(Trial.start(root, waiting.pop(), limit_s))
         time.sleep(0.01)
         for one in list(running):
             code = one.over()
@@ -307,20 +311,28 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def drawn(given: argparse.Namespace) -> list[Mutant]:
-    names = given.module or sorted(path.stem for path in CORE.glob("[a-z]*.py"))
-    every = [mutant for name in names for mutant in mutants(CORE / f"{name}.py")]
+def drawn(root: pathlib.Path, given: argparse.Namespace) -> list[Mutant]:
+    names = given.module or sorted(path.stem for path in (root / CORE).glob("[a-z]*.py"))
+    every = [mutant for name in names for mutant in mutants(root / CORE / f"{name}.py")]
     if not 0 < given.sample < len(every):
         return every
     return sorted(random.Random(given.seed).sample(every, given.sample), key=lambda m: (m.module, m.line))
 
 
-def main() -> int:
+def copied(to: pathlib.Path) -> None:
+    for name in COPIED:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, to / name)
+
+
+def measured(root: pathlib.Path, given: argparse.Namespace) -> int:
     """Print who survives and the kill rate; 1 under the floor, 2 if the tests do not even run."""
-    given = arguments()
-    sample = drawn(given)
+    sample = drawn(root, given)
     began_s = time.monotonic()
-    for _, code in trials([None], 1, given.limit):
+    for _, code in trials(root, [None], 1, given.limit):
         if code != PASSED:
             print(f"the tests fail without any mutant (pytest's exit code {code}): nothing to measure")
             return 2
@@ -328,20 +340,24 @@ def main() -> int:
         f"{len(sample)} mutants; without one the tests pass in {time.monotonic() - began_s:.1f} s", flush=True
     )
     began_s, survivors = time.monotonic(), 0
-    for mutant, code in trials(list(sample), given.jobs, given.limit):
+    for mutant, code in trials(root, sample, given.jobs, given.limit):
         if code > COLLECTION_FAILED:
             print(f"pytest did not run (exit code {code})")
             return 2
         if code == PASSED and mutant is not None:
             survivors += 1
-            print(
-                f"survived  daemon/pointsman/core/{mutant.module}.py:{mutant.line}  {mutant.change}",
-                flush=True,
-            )
+            print(f"survived  {CORE}/{mutant.module}.py:{mutant.line}  {mutant.change}", flush=True)
     rate = 100 * (1 - survivors / len(sample)) if sample else 100.0
     took_s = time.monotonic() - began_s
     print(f"killed {len(sample) - survivors} of {len(sample)} ({rate:.1f} %) in {took_s:.0f} s")
     return 0 if rate >= given.floor else 1
+
+
+def main() -> int:
+    given = arguments()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copied(pathlib.Path(folder))
+        return measured(pathlib.Path(folder), given)
 
 
 if __name__ == "__main__":

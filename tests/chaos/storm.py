@@ -165,7 +165,12 @@ async def storm(folder: Path, *, per_s: float = PER_S, **sections: Any) -> Async
     """An installation that has served 40 requests, with as many a second still coming; see Installation.running."""
     async with (
         Installation.running(folder, **sections) as installation,
-        Store.connect(installation.valkey.url, installation.keys, timeout_s=0.5) as store,
+        Store.connect(
+            installation.valkey.url,
+            installation.keys,
+            password=installation.vault.store_password,
+            timeout_s=0.5,
+        ) as store,
         Callers.of(list(installation.urls.values())) as callers,
         anyio.create_task_group() as watching,
     ):

@@ -160,7 +160,7 @@ def test_suspect_is_probed_again_after_the_gap() -> None:
     witness = [at_s for at_s, started in begun if started == Probe(ProbeKind.REACH, "p1")]
     assert witness == [100.0, 102.0, 104.0, 106.0, 108.0]
     for neighbour in (Probe(ProbeKind.REACH, "p2"), Probe(ProbeKind.GENERATE, "p0", "p0-1")):
-        assert len([started for _, started in begun if started == neighbour]) <= 1
+        assert len([started for _, started in begun if started == neighbour]) <= 2
 
 
 def test_the_witness_is_let_go() -> None:

@@ -38,6 +38,9 @@ def amazon(kind: str) -> dict[str, str]:
     return {"x-amzn-errortype": f"{kind}:http://internal.amazon.com/"}
 
 
+API_KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+
+
 def quota_failure(quota_id: str) -> dict[str, Any]:
     return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": quota_id}]}
 
@@ -62,7 +65,12 @@ ROWS: list[tuple[str, int, Mapping[str, str], object, Fault]] = [
     ("moderation", 403, {}, openai("moderation"), Fault.CONTENT_FILTER),
     ("openrouter moderation", 403, {}, openai("403", metadata={"reasons": ["x"]}), Fault.CONTENT_FILTER),
     ("openrouter flagged", 403, {}, openai("403", metadata={"flagged_input": "x"}), Fault.CONTENT_FILTER),
+    ("image policy", 400, {}, openai("image_content_policy_violation"), Fault.CONTENT_FILTER),
+    ("no member of the organization", 401, {}, openai("mismatched_organization"), Fault.CALLER),
+    ("gemini bad request", 400, {}, google("INVALID_ARGUMENT", {"reason": "X"}, code=400), Fault.CALLER),
     # key and account
+    ("gemini key", 400, {}, google("INVALID_ARGUMENT", {}, API_KEY_INVALID, code=400), Fault.CREDENTIAL),
+    ("gemini key in a list", 400, {}, [google("INVALID_ARGUMENT", API_KEY_INVALID)], Fault.CREDENTIAL),
     ("openai key", 401, {}, openai("invalid_api_key"), Fault.CREDENTIAL),
     ("anthropic key", 401, {}, anthropic("authentication_error"), Fault.CREDENTIAL),
     ("no permission", 403, {}, anthropic("permission_error"), Fault.CREDENTIAL),
@@ -87,7 +95,23 @@ ROWS: list[tuple[str, int, Mapping[str, str], object, Fault]] = [
         openai("organization_on_hold", details={"error_code": ""}),
         Fault.QUOTA,
     ),
+    (
+        "gemini per day in a list",
+        429,
+        {},
+        [google("RESOURCE_EXHAUSTED", quota_failure("RequestsPerDay"))],
+        Fault.QUOTA,
+    ),
     # rate limits
+    (
+        "two errors in a list",
+        429,
+        {},
+        [google("RESOURCE_EXHAUSTED", message="limit: 0")] * 2,
+        Fault.RATE_LIMIT,
+    ),
+    ("in-flight budget, in ms", 402, {"retry-after-ms": "20"}, openai("402"), Fault.RATE_LIMIT),
+    ("retry, with a time in ms", 429, {**SHOULD_RETRY, "retry-after-ms": "9"}, None, Fault.RATE_LIMIT),
     ("openai rate", 429, {}, openai("rate_limit_exceeded"), Fault.RATE_LIMIT),
     ("no body", 429, {}, None, Fault.RATE_LIMIT),
     ("throttling", 429, amazon("ThrottlingException"), BEDROCK, Fault.RATE_LIMIT),
@@ -146,61 +170,6 @@ ROWS: list[tuple[str, int, Mapping[str, str], object, Fault]] = [
 def test_answers(status: int, headers: Mapping[str, str], body: object, fault: Fault) -> None:
     """A complete answer has the class that the policy table gives it."""
     assert of_response(status, headers, body).fault is fault
-
-
-EVENTS = [
-    ("invalid_request_error", 400, Fault.CALLER),
-    ("authentication_error", 401, Fault.CREDENTIAL),
-    ("billing_error", 402, Fault.QUOTA),
-    ("permission_error", 403, Fault.CREDENTIAL),
-    ("not_found_error", 404, Fault.CALLER),
-    ("request_too_large", 413, Fault.CALLER),
-    ("rate_limit_error", 429, Fault.RATE_LIMIT),
-    ("rate_limit_exceeded", 429, Fault.RATE_LIMIT),
-    ("insufficient_quota", 429, Fault.QUOTA),
-    ("api_error", 500, Fault.OUTAGE),
-    ("server_error", 500, Fault.OUTAGE),
-    ("timeout_error", 504, Fault.OUTAGE),
-    ("overloaded_error", 529, Fault.OVERLOAD),
-    ("server_is_overloaded", 503, Fault.OVERLOAD),
-    ("service_unavailable_error", 503, Fault.OVERLOAD),
-    ("never heard of", 500, Fault.OUTAGE),
-]
-
-
-@pytest.mark.parametrize(("kind", "status", "fault"), EVENTS)
-def test_events_by_type(kind: str, status: int, fault: Fault) -> None:
-    """An error event in a stream is classed as the status that its type names."""
-    outcome = of_stream_error({"type": "error", "error": {"type": kind}})
-
-    assert (outcome.status, outcome.fault) == (status, fault)
-
-
-@pytest.mark.parametrize(("kind", "status", "fault"), EVENTS)
-def test_events_by_code(kind: str, status: int, fault: Fault) -> None:
-    """Where only the code names it, the code does."""
-    outcome = of_stream_error({"code": kind, "message": "m"})
-
-    assert (outcome.status, outcome.fault) == (status, fault)
-
-
-def test_numeric_code_of_an_event() -> None:
-    """OpenRouter's numeric code in an event is a status, and goes before the type."""
-    outcome = of_stream_error({"error": {"code": 503, "type": "invalid_request_error"}})
-
-    assert (outcome.status, outcome.fault) == (503, Fault.OVERLOAD)
-
-
-def test_event_that_is_no_object() -> None:
-    """An error event that cannot be read is an outage."""
-    assert of_stream_error("boom").fault is Fault.OUTAGE
-
-
-def test_event_with_headers() -> None:
-    """The headers of the answer count for an event in it too."""
-    outcome = of_stream_error({"type": "rate_limit_error"}, {"retry-after": "9"})
-
-    assert outcome.retry_after_s == 9
 
 
 WIRES = {
@@ -328,6 +297,8 @@ def test_an_answer_carries_its_wait() -> None:
     assert of_response(429, {"retry-after": "3"}).retry_after_s == 3
     assert of_response(429, {}, body).retry_after_s == 46
     assert of_response(200, {}, body).retry_after_s == 46
+    assert of_response(429, {}, [body]).retry_after_s == 46
+    assert of_stream_error([body]).retry_after_s == 46
     assert of_response(200, {"retry-after": "3"}, openai("429")).retry_after_s == 3
     assert (
         of_response(
@@ -338,10 +309,23 @@ def test_an_answer_carries_its_wait() -> None:
 
 
 def test_a_date_without_a_clock() -> None:
-    """Without the time of day a date counts from 1970: never too short."""
+    """Without the time of day a date counts from 1970: never too short, and never more than a day."""
     date = {"retry-after": "Wed, 21 Oct 2015 07:28:10 GMT"}
 
-    assert retry_after_s(date) == 1_445_412_490
+    assert retry_after_s(date) == 86_400
+
+
+def test_the_longest_wait() -> None:
+    """Two hours are obeyed, and what asks for years is looked at again after a day."""
+    assert retry_after_s({"retry-after": "7999"}) == 7_999
+    assert retry_after_s({"retry-after": "999999999"}) == 86_400
+
+
+def test_violations_that_are_no_list() -> None:
+    """A stranger's details may be of any type."""
+    body = {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Quota", "details": [{"violations": 1}]}}
+
+    assert of_response(429, {}, body).fault is Fault.RATE_LIMIT
     assert of_response(429, date).retry_after_s == 1_445_412_490
     assert of_stream_error({"type": "rate_limit_error"}, date).retry_after_s == 1_445_412_490
 

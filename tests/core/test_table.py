@@ -127,7 +127,15 @@ PROBLEMS = [
     (moved({}), "route chat has no shares and does not say why"),
     (moved({"a": 6000, "x": 4000}), "route chat: x is not a target of the table"),
     (moved({"a": 10_001, "b": -1}), "route chat: b has a negative share"),
-    (moved({"a": 10_000}, chain=("a", "x")), "route chat: x in the chain is not a target of the table"),
+    (moved({"a": 10_000}, chain=("a", "x")), "route chat: x is not a target of the table"),
+    (moved({"a": 10_000}, chain=("b",), last_resort=1), "route chat: a has a share and is not in the chain"),
+    (
+        table_of(
+            targets={**TABLE.targets, "b": entry("b", family="anthropic")},
+            routes={"chat": route({"a": 10_000}, chain=("a", "b"))},
+        ),
+        "route chat: b speaks another protocol family",
+    ),
     (moved({"a": 10_000}, last_resort=3), "route chat: last_resort 3 is outside the chain"),
     (moved({"a": 10_000}, last_resort=-1), "route chat: last_resort -1 is outside the chain"),
     (

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import aiohttp
 import yaml
+from msgspec import Struct, field
 
 from pointsman.core import table as tables
 from pointsman.core.evidence import Report
@@ -41,6 +42,17 @@ ROUTES: dict[str, Any] = {
     "claude": {"weights": {"anthropic": 80, "openrouter": 20}, "chain": ["anthropic", "openrouter"]},
 }
 READY_S = 30.0
+
+
+class Vault(Struct, kw_only=True):
+    """Which key each provider accepts, the references that lead to it, and the password of the store."""
+
+    keys: dict[str, str] = field(default_factory=lambda: KEYS)
+    refs: dict[str, list[str]] = field(
+        default_factory=lambda: {name: [f"env:E2E_{name.upper()}_KEY"] for name in FAMILIES}
+    )
+    env: dict[str, str] = field(default_factory=lambda: KEYS_ENV)
+    store_password: str | None = None
 
 
 class Process:
@@ -101,15 +113,17 @@ class Process:
 class Installation:
     """See `running`. `proxies` and `daemons` by name; `urls` are the proxies' base URLs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, vault: Vault) -> None:
         self.folder = folder
+        self.vault = vault
         self.config = folder / "pointsman.yaml"
         self.fakes: dict[str, FakeProvider] = {}
         self.daemons: dict[str, Process] = {}
         self.proxies: dict[str, Process] = {}
         self.urls: dict[str, str] = {}
         self.env: dict[str, str] = {}
-        self.valkey = ValkeyServer(folder)
+        password = vault.store_password
+        self.valkey = ValkeyServer(folder, *(("--requirepass", password) if password else ()))
         self.keys = Keys(prefix="e2e", environment="production", fleet="default")
         self.store: Store
 
@@ -124,6 +138,7 @@ class Installation:
         fake: Mapping[str, Any] | None = None,
         tls: tuple[ssl.SSLContext, Path] | None = None,
         env: Mapping[str, str] | None = None,
+        vault: Vault | None = None,
         timeouts: Mapping[str, Any] | None = None,
         probe: Mapping[str, Any] | None = None,
         **sections: Mapping[str, Any],
@@ -131,15 +146,19 @@ class Installation:
         """Everything started; the proxies serve a table in which every target has been probed.
 
         `sections` of the configuration (policy, proxy, control, …), the proxies' `timeouts` and every provider's
-        `probe` are what differs from the defaults; `tls` is the providers' server context and the CA file that the
-        proxies and the daemon trust.
+        `probe` are what differs from the defaults or comes on top (providers, targets, routes); `tls` is the
+        providers' server context and the CA file that the proxies and the daemon trust.
         """
-        here = cls(folder)
+        here = cls(folder, vault or Vault())
         async with AsyncExitStack() as stack:
             for name, family in FAMILIES.items():
                 options = {"tokens": 8, "token_delay_ms": 5, **(fake or {})}
                 provider = FakeProvider(
-                    name, family, api_keys=(KEYS[name],), ssl_context=tls[0] if tls else None, **options
+                    name,
+                    family,
+                    api_keys=(here.vault.keys[name],),
+                    ssl_context=tls[0] if tls else None,
+                    **options,
                 )
                 here.fakes[name] = await stack.enter_async_context(provider.running())
             here.write_config(
@@ -150,12 +169,12 @@ class Installation:
             here.valkey.start()
             stack.callback(here.valkey.kill)
             stack.callback(here.end)
-            here.env = {**KEYS_ENV, **(env or {})}
+            here.env = {**here.vault.env, **(env or {})}
             here._make_processes(proxies, daemons)
             for process in (*here.daemons.values(), *here.proxies.values()):
                 process.start()
             here.store = await stack.enter_async_context(
-                Store.connect(here.valkey.url, here.keys, timeout_s=2.0)
+                Store.connect(here.valkey.url, here.keys, password=here.vault.store_password, timeout_s=2.0)
             )
             await here.ready()
             yield here
@@ -169,21 +188,22 @@ class Installation:
                 "base_url": self.fakes[name].base_url.replace("127.0.0.1", "localhost")
                 if ca_file
                 else self.fakes[name].base_url,
-                "credentials": [f"env:E2E_{name.upper()}_KEY"],
+                "credentials": self.vault.refs[name],
                 "probe": dict(probe),
             }
             | ({"ca_file": str(ca_file)} if ca_file else {})
             for name, family in FAMILIES.items()
         }
-        document = {
+        document: dict[str, Any] = {
             "environment": "production",
             "state_dir": str(self.folder / "state"),
             "store": {"url": self.valkey.url, "key_prefix": "e2e"},
             "providers": providers,
             "targets": {name: {"provider": name, "model": f"{name}-model"} for name in FAMILIES},
             "routes": ROUTES,
-            **{name: dict(section) for name, section in sections.items()},
         }
+        for name, section in sections.items():
+            document[name] = {**document.get(name, {}), **section}
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
 
     def _make_processes(self, proxies: int, daemons: int) -> None:

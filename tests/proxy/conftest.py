@@ -45,6 +45,7 @@ class World:
         self.models: dict[str, str] = {}
         self.overrides: dict[str, dict[str, Any]] = {}
         self.hidden: set[str] = set()
+        self.headers: dict[str, dict[str, str]] = {}
         self.stack = AsyncExitStack()
         self._revision = 0
 
@@ -122,6 +123,7 @@ class World:
                 family=fake.family.value,
                 base_url=(base_urls or {}).get(name, fake.base_url),
                 generation=(generations or {}).get(name, 0),
+                headers=self.headers.get(name, {}),
             )
             for name, fake in self.providers.items()
         }

@@ -68,6 +68,27 @@ async def test_only_a_forced_pin_feeds_what_is_cooling_down(world: Any, running_
         assert (await caller.chat()).target == "b"
 
 
+async def test_a_pin_breaks_nothing_when_its_target_goes(world: Any, running_proxy: Any) -> None:
+    """Drained or barred it leaves the chain, removed it leaves the table: the table's shares apply again."""
+    await two(world)
+    async with running_proxy() as caller:
+        await caller.admin("POST", "/pin", {"route": "chat", "shares_bp": {"a": 10_000}})
+        assert (await caller.chat()).target == "a"
+        world.route("chat", chain="b")
+        await caller.until_table(await world.publish())
+        assert (await caller.chat()).target == "b"
+        gone = world.providers.pop("a")
+        await caller.until_table(await world.publish())
+        answer = await caller.chat()
+        assert (answer.status, answer.target) == (200, "b")
+        force = {"route": "chat", "shares_bp": {"b": 10_000}, "force": True, "for_s": 60}
+        assert (await caller.admin("POST", "/pin", force)).status == 200
+        world.providers = {"a": gone}
+        world.route("chat", chain="a")
+        await caller.until_table(await world.publish())
+        assert (await caller.chat()).target == "a"
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -238,6 +238,66 @@ async def test_a_start_with_a_clock_in_doubt_drops_what_drops(
         assert (await caller.chat()).target == "a"
 
 
+async def test_a_renewed_deadline_is_on_disk(world: Any, running_proxy: Any, state_dir: Path) -> None:
+    """A restart without the store goes on with the canary that was renewed."""
+    stages = (Stage(overlay="canary-1", shares_bp={"a": 10_000}),)
+    await two(world, shares_bp={"b": 10_000}, later=stages)
+    now_s = await world.store.now_s()
+    await world.publish(deadlines={"canary-1": now_s + 0.5})
+    path = state_dir / "table-p1.json"
+    async with running_proxy():
+        await eventually(path.exists)
+        lease = await world.store.acquire("test", 600.0, 0)
+        await world.store.renew_beside(lease, {}, {"canary-1": now_s + 600.0})
+        await eventually(lambda: json.loads(path.read_text())["deadlines"] == {"canary-1": now_s + 600.0})
+    async with running_proxy(store_url="unix:///nowhere.sock") as caller:
+        with anyio.move_on_after(1.0):
+            while True:
+                assert (await caller.chat()).target == "b"
+                await anyio.sleep(0.02)
+
+
+async def test_a_disk_that_hangs_stops_no_table(world: Any, running_proxy: Any, state_dir: Path) -> None:
+    """The file's place is taken by a pipe that nobody reads: opening it waits without end."""
+    pipe = state_dir / "table-p1.json.new"
+    os.mkfifo(pipe)
+    await two(world)
+    async with running_proxy() as caller:
+        for target in ("b", "a", "b"):
+            world.route("chat", chain="a b", shares_bp={target: 10_000})
+            await caller.until_table(await world.publish())
+            assert (await caller.chat()).target == target
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the writer go
+
+
+async def test_a_table_from_disk_is_confirmed_by_the_store(
+    world: Any, running_proxy: Any, state_dir: Path
+) -> None:
+    """Once the store says that it is still the one, it is no longer called one from disk."""
+    await two(world)
+    async with running_proxy():
+        await eventually((state_dir / "table-p1.json").exists)
+    async with running_proxy() as caller:
+
+        async def confirmed() -> bool:
+            return not (await caller.admin("GET", "/status")).json["from_disk"]
+
+        await eventually(confirmed)
+
+
+async def test_a_header_that_cannot_be_written_takes_its_target_out(world: Any, running_proxy: Any) -> None:
+    """What the store says reaches no wire unchecked: the target is missing, the others serve."""
+    first, _ = await two(world)
+    world.headers["a"] = {"x-team": "1\r\nx-other: 2"}
+    await world.publish()
+    async with running_proxy() as caller:
+        answer = await caller.chat()
+        status = (await caller.admin("GET", "/status")).json
+    assert (answer.status, answer.target, answer.headers["x-pointsman-attempt"]) == (200, "b", "1")
+    assert "headers" in status["missing"]["a"]
+    assert first.requests.total == 0
+
+
 async def test_the_store_may_die_and_come_back(world: Any, running_proxy: Any, own_valkey: Any) -> None:
     """Requests go on; afterwards reports and tables do too."""
     from pointsman.store.client import Store

@@ -1,6 +1,6 @@
 """A proxy's own reaction to failures, on a clock that the test holds."""
 
-from pointsman.core.errors import ABANDONED, SUCCESS, Fault, Outcome, Wire, of_wire
+from pointsman.core.errors import ABANDONED, SUCCESS, Fault, Outcome, Wire, of_response, of_wire
 from pointsman.proxy.local import LocalBreaker, Standing
 
 FAILED = of_wire(Wire.RESET)
@@ -164,3 +164,85 @@ def test_without_a_known_normal_whole_answers_are_waited_for() -> None:
     assert whole.standing(500.0) is Standing.IN
     assert streams.standing(9.0) is Standing.IN
     assert streams.standing(10.1) is Standing.OUT
+
+
+def test_failures_from_before_the_target_came_back_do_not_count() -> None:
+    """Five requests were sent before it came back, and end after: it stays in."""
+    lane = Lane()
+    tickets = [lane.begin(0.0) for _ in range(5)]
+    lane.generation = 1
+    assert lane.standing(1.0) is Standing.IN
+    for ticket in tickets:
+        lane.end(ticket, FAILED, 2.0)
+    assert lane.standing(2.0) is Standing.IN
+
+
+def test_a_request_under_an_older_table_does_not_count() -> None:
+    """It falls over to the target by the table that it began with, in which the target had not come back yet."""
+    lane = Lane()
+    lane.generation = 1
+    lane.outcomes(SUCCESS)
+    lane.generation = 0
+    lane.outcomes(*[FAILED] * 5)
+    lane.generation = 1
+    assert lane.standing(0.0) is Standing.IN
+
+
+def test_fast_refusals_are_not_the_normal() -> None:
+    """A target refuses bad requests in 50 ms and takes six seconds to answer good ones."""
+    lane = Lane()
+    for number in range(2_000):
+        ticket = lane.begin(number)
+        lane.answer(ticket, number + (0.05 if number % 50 else 6.0))
+        lane.end(ticket, of_response(400, {}) if number % 50 else SUCCESS, number + 6.0)
+    for _ in range(5):
+        lane.begin(9_000.0)
+    assert lane.standing(9_010.0) is Standing.IN
+
+
+def test_long_answers_after_short_ones_are_no_hang() -> None:
+    """Whole answers of 0.2 s, then five long ones: how long they take depends on what was asked."""
+    lane = Lane(streamed=False)
+    lane.warm(latency_s=0.2)
+    for _ in range(5):
+        lane.begin(1.0)
+    assert lane.standing(30.0) is Standing.IN
+    assert lane.standing(31.1) is Standing.OUT
+
+
+def test_a_failure_does_not_end_a_hang() -> None:
+    """Six hang; one of them gets a 500: the others hang still."""
+    lane = Lane(streamed=False)
+    lane.warm()
+    tickets = [lane.begin(1.0) for _ in range(6)]
+    assert lane.standing(31.1) is Standing.OUT
+    lane.answer(tickets[0], 31.2)
+    lane.end(tickets[0], of_response(500, {}), 31.2)
+    assert lane.standing(31.3) is Standing.OUT
+    lane.end(tickets[1], SUCCESS, 31.4)
+    assert lane.standing(31.4) is Standing.IN
+
+
+def test_a_streamed_trial_brings_back_with_its_first_event() -> None:
+    """The stream goes on for minutes; a failure after all puts it out again."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 5)
+    trial = lane.begin(10.0)
+    assert lane.standing(10.1) is Standing.OUT
+    lane.answer(trial, 10.5)
+    assert lane.standing(10.5) is Standing.IN
+    lane.end(trial, FAILED, 300.0)
+    assert lane.standing(300.0) is Standing.OUT
+
+
+def test_an_old_streams_end_does_not_end_a_hang() -> None:
+    """It began long before: only a first event since then shows that the target answers."""
+    lane = Lane()
+    lane.warm()
+    old = lane.begin(0.5)
+    lane.answer(old, 0.6)
+    for _ in range(5):
+        lane.begin(1.0)
+    assert lane.standing(3.1) is Standing.OUT
+    lane.end(old, SUCCESS, 3.2)
+    assert lane.standing(3.2) is Standing.OUT

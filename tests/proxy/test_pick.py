@@ -160,3 +160,23 @@ def test_overlays_give_way_in_order() -> None:
     assert shares_now(route, ("canary",)) == {"b": 10_000}
     assert shares_now(route, ("canary", "drill")) == {"a": 10_000}
     assert shares_now(route, ("drill",)) == {"a": 5_000, "b": 5_000}
+
+
+def test_a_pin_keeps_within_the_chain_unless_it_is_forced() -> None:
+    """c was drained or barred since: the table took it out of the chain. Only a forced pin still feeds it."""
+    route = entry({"a": 10_000}, chain="a b")
+    pin = {"c": 10_000}
+    assert picked(route, Situation(pinned_bp=pin)).targets == ("a", "b")
+    assert picked(route, Situation(pinned_bp=pin, forced=True)).targets[0] == "c"
+    assert picked(route, Situation(pinned_bp=pin, forced=True, unusable={"c"})).targets == ("a", "b")
+
+
+def test_a_trial_is_told_from_the_reason_it_gives() -> None:
+    """Whoever keeps the books asks for the fact, not for its words."""
+    assert picked(entry({"a": 10_000}), Situation(trial="c")).trial
+    assert not picked(entry({"a": 10_000})).trial
+
+
+def test_any_text_has_a_hash() -> None:
+    """Bytes of a header that are no UTF-8 arrive as lone surrogates."""
+    assert key_hash("session=\udce9") != key_hash("session=e")

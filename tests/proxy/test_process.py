@@ -88,12 +88,40 @@ async def test_a_running_stream_is_finished(world: Any, state_dir: Path, session
     assert not body.endswith(b"CUT")
 
 
-async def test_the_drain_has_an_end(world: Any, state_dir: Path, session: Any) -> None:
-    """After drain_s those who are left are cut off, visibly."""
+@pytest.mark.parametrize("cancel", [False, True])
+async def test_the_drain_has_an_end(world: Any, state_dir: Path, session: Any, cancel: bool) -> None:
+    """After drain_s those who are left are cut off, with the family's own error and visibly."""
     await slow_chat(world, tokens=200)
-    body = await drained(world, state_dir, session, drain_s=0.2)
+    body = await drained(world, state_dir, session, cancel=cancel, drain_s=0.2)
     assert b"[DONE]" not in body
+    assert b'"code":"stream_broken"' in body
+    assert b"this proxy is going down" in body
     assert body.endswith(b"CUT")
+
+
+async def test_a_target_is_not_blamed_for_a_drain(world: Any, state_dir: Path, session: Any) -> None:
+    """What the proxy cut off itself is nobody's failure, and is reported before it ends."""
+    await slow_chat(world, tokens=200)
+    await drained(world, state_dir, session, cancel=True, drain_s=0.2)
+    [report] = await world.store.reports()
+    assert report.targets["a"].counts == {"abandoned": 1}
+
+
+async def test_a_draining_proxy_lives(world: Any, state_dir: Path, session: Any) -> None:
+    """Cancelled as the process does it, in the middle of a stream, it goes on reporting and following tables."""
+    await slow_chat(world, tokens=200)
+    proxy, scope = proxy_of(world, state_dir, drain_s=30.0), anyio.CancelScope()
+    async with running(proxy, scope) as address:
+        url = f"http://{address}/v1/chat/completions"
+        async with session.post(url, json={"model": "chat", "stream": True, "messages": []}) as response:
+            await response.content.readany()
+            scope.cancel()
+            table = await world.publish()
+
+            async def serves_it() -> bool:
+                return [report.serving for report in await world.store.reports()] == [table.version]
+
+            await eventually(serves_it)
 
 
 async def test_a_rotated_secret_is_sent_after_a_reload(world: Any, state_dir: Path, session: Any) -> None:

@@ -175,18 +175,22 @@ async def test_a_request_in_another_encoding_is_the_callers_own(
 async def test_a_stream_of_comments_falls_over(world: Any, running_proxy: Any) -> None:
     """A sign of life every moment is no answer: the first event has one deadline."""
 
+    told = anyio.Event()
+
     async def script(provider: Any, reader: Any, writer: Any) -> None:
         await provider.request(reader)
         writer.write(STREAM_HEAD)
-        while True:
+        while not reader.at_eof():
             writer.write(chunk(b": PROCESSING\n\n"))
-            await writer.drain()
             await asyncio.sleep(0.05)
+        writer.close()
+        told.set()
 
     await behind(world, script)
     async with running_proxy(timeouts={"first_byte_s": 0.5, "idle_s": 5.0}) as caller:
         with anyio.fail_after(10):
             got = await caller.chat(stream=True)
+            await told.wait()
     assert got.headers["x-pointsman-reason"] == "fell over: a first byte timeout"
 
 

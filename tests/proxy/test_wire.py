@@ -5,7 +5,7 @@ import pytest
 from pointsman.core.evidence import RateLimit
 from pointsman.proxy.api import Api, api_of, stored_response_id, url_of
 from pointsman.proxy.clock import SavedClock, remaining_after_restart
-from pointsman.proxy.headers import to_caller, to_provider
+from pointsman.proxy.headers import never_from_table, to_caller, to_provider
 from pointsman.proxy.ratelimits import tightest
 
 
@@ -50,6 +50,65 @@ def test_the_path_and_the_method_make_the_api() -> None:
     assert stored_response_id("/v1/responses/resp_1/cancel") == "resp_1"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("KEY", "key", "%6bey", "k%65y", "+key", "%20key"),
+        *("api_key", "Api-Key", "API%5FKEY", "access_token", "subscription-key", "Subscription%2DKey"),
+    ],
+)
+def test_a_key_does_not_travel_however_it_is_written(name: str) -> None:
+    """Servers fold case and decode percent signs before they look for it."""
+    assert (
+        url_of("https://h", "openai", "/v1/files", f"{name}=SECRET&limit=2&{name}")
+        == "https://h/v1/files?limit=2"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/files/../organization/admin_api_keys",
+        "/v1/files/%2e%2e/organization/users",
+        "/v1/files/%2E./organization/users",
+        "/v1/files/..%2Forganization",
+        "/v1/files/..%5Corganization",
+        "/v1/files/..\\organization",
+        "/v1/files/%252e%252e/organization",
+        "/v1/files/..;/organization",
+        "/v1/files/./x",
+        "/v1/files//x",
+        "/v1/files//",
+        "/v1/files/a\n",
+        "/v1/files/%00",
+        "/v1/responses/../fine_tuning/jobs",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_path_does_not_climb_out_of_its_api(path: str, method: str) -> None:
+    """It travels with the provider's own credential: nothing else of the account is within reach."""
+    assert api_of(method, path) is None
+
+
+def test_names_and_ids_pass() -> None:
+    """Percent signs as such do no harm, nor does a slash at the end."""
+    for path in ("/v1/files", "/v1/files/", "/v1/files/file-a_1.B~c/content", "/v1/batches/batch%5F1/cancel"):
+        assert api_of("GET", path) is Api.ACCOUNT
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
+def test_only_the_methods_of_the_api_pass(method: str) -> None:
+    """The rest is served nowhere."""
+    assert api_of(method, "/v1/files/file-1") is None
+
+
+def test_what_names_a_model_is_routed_by_it() -> None:
+    """Two operations beside responses do; the stored ones do not."""
+    assert api_of("POST", "/v1/responses/input_tokens") is Api.INPUT_TOKENS
+    assert api_of("POST", "/v1/responses/compact") is Api.COMPACT
+    assert api_of("POST", "/v1/responses/resp_1/cancel") is Api.ACCOUNT
+
+
 def test_no_credential_of_the_caller_travels() -> None:
     """Whatever header it is in, and in whatever case; the provider's own is put in."""
     inbound = [
@@ -59,6 +118,14 @@ def test_no_credential_of_the_caller_travels() -> None:
         ("x-goog-api-key", "inbound"),
         ("Cookie", "inbound"),
         ("Proxy-Authorization", "inbound"),
+        ("OpenAI-Organization", "inbound"),
+        ("OpenAI-Project", "inbound"),
+        ("X-Goog-User-Project", "inbound"),
+        ("Ocp-Apim-Subscription-Key", "inbound"),
+        ("Cf-Aig-Authorization", "inbound"),
+        ("X-Auth-Token", "inbound"),
+        ("X-Amz-Security-Token", "inbound"),
+        ("X-Company-Auth-Token", "inbound"),
         ("X-Pointsman-Synthetic", "1"),
         ("Connection", "keep-alive, X-Hop"),
         ("X-Hop", "1"),
@@ -72,6 +139,16 @@ def test_no_credential_of_the_caller_travels() -> None:
         ("Accept-Encoding", "identity"),
         ("x-api-key", "own"),
     ]
+
+
+def test_a_provider_may_have_an_account_of_its_own() -> None:
+    """What the configuration says of it travels in place of the caller's."""
+    sent = to_provider(
+        [("OpenAI-Organization", "caller")], {"openai-organization": "own"}, keep_encoding=True
+    )
+    assert sent == [("Accept-Encoding", "identity"), ("openai-organization", "own")]
+    assert not never_from_table("openai-organization")
+    assert never_from_table("Cf-Aig-Authorization")
 
 
 def test_the_answers_headers_pass_but_for_the_hop_and_cookies() -> None:

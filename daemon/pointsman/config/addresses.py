@@ -1,5 +1,6 @@
 """Addresses as the configuration writes them: where to listen, and where providers are."""
 
+import functools
 import ipaddress
 import re
 from typing import Final, NamedTuple
@@ -65,6 +66,7 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
+@functools.lru_cache(maxsize=4096)  # asked of every target of every new table
 def origin(url: str) -> str:
     """The scheme, host and port that a URL leads to: "https://api.openai.com:443". Raises ValueError."""
     parts = split_url(url)

@@ -10,7 +10,7 @@ import msgspec
 
 from pointsman.config import addresses
 from pointsman.config.models import ProviderSettings, RouteSettings, Settings
-from pointsman.core.model import Family, Plan, Policy, Provider, Route, Serves, Target
+from pointsman.core.model import Family, Plan, Policy, Provider, Route, Target
 
 
 def to_bp(percent: float) -> int | None:
@@ -47,7 +47,7 @@ def to_plan(settings: Settings) -> Plan:
                 provider=target.provider,
                 model=target.model,
                 capacity_rps=target.capacity_rps,
-                serves=Serves(target.serves),
+                embeds=target.serves == "embeddings",
             )
             for name, target in settings.targets.items()
         },

@@ -95,6 +95,7 @@ REFUSING: Final = frozenset({Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS,
 # These are the provider's as a whole, not one model's.
 PROVIDER_WIDE: Final = frozenset({Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS})
 
+LONGEST_WAIT_S: Final = 86_400.0
 _QUOTA_CODES: Final = frozenset(
     {
         "insufficient_quota",
@@ -286,7 +287,8 @@ def _fault_of_exhausted(error: Mapping[str, Any]) -> Fault:
     """Google's three cures: wait a day or pay (per day, limit 0), wait a little (per minute), go slower (shared)."""
     details, message = _google_details(error), str(error.get("message", ""))
     for detail in details:
-        for violation in detail.get("violations") or ():
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else ():
             if isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId", "")):
                 return Fault.QUOTA
     if re.search(r"\blimit: 0\b", message):
@@ -303,7 +305,15 @@ def _google_details(error: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def retry_after_s(
     headers: Mapping[str, str], error: Mapping[str, Any] | None = None, *, now_s: float = 0.0
 ) -> float | None:
-    """How long the provider asks to be left alone, in seconds, or None. An honest hour stays an hour."""
+    """How long the provider asks to be left alone, in seconds, or None.
+
+    An honest hour stays an hour; what asks for more than a day is looked at again after one.
+    """
+    asked_s = _asked_s(headers, error, now_s=now_s)
+    return None if asked_s is None else min(asked_s, LONGEST_WAIT_S)
+
+
+def _asked_s(headers: Mapping[str, str], error: Mapping[str, Any] | None, *, now_s: float) -> float | None:
     for name, unit_s in (("retry-after-ms", 0.001), ("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
         seconds = _number(headers.get(name, ""))
         if seconds is not None:

@@ -36,21 +36,17 @@ class Provider(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}  # constant, not secret: sent with every request to it
 
 
-class Serves(StrEnum):
-    """What a target is for, and therefore what it is probed with."""
-
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
-
-
 class Target(Struct, frozen=True, kw_only=True):
-    """A model at a provider: what is healthy or not. `capacity_rps` in requests per second, None if unknown."""
+    """A model at a provider: what is healthy or not. `capacity_rps` in requests per second, None if unknown.
+
+    `embeds`: it makes embeddings, and is probed with one; the others make completions.
+    """
 
     name: str
     provider: str
     model: str
     capacity_rps: float | None = None
-    serves: Serves = Serves.COMPLETIONS
+    embeds: bool = False
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -139,14 +139,10 @@ def validate(table: Table) -> list[str]:
         return ["it has no routes or no targets"]
     problems: list[str] = []
     for name, route in table.routes.items():
-        for shares in (route.shares_bp, *(stage.shares_bp for stage in route.later)):
-            problems += _wrong_shares(name, route, shares, table)
-        problems += [
-            f"route {name}: {target} has a share and is not in the chain"
-            for target in route.shares_bp
-            if target not in route.chain
-        ]
-        for target in route.chain:
+        all_shares = (route.shares_bp, *(stage.shares_bp for stage in route.later))
+        for shares in all_shares:
+            problems += _wrong_shares(name, route, shares)
+        for target in dict.fromkeys([*route.chain, *(name for shares in all_shares for name in shares)]):
             problems += _wrong_target(name, route, target, table)
         if not 0 <= route.last_resort <= len(route.chain):
             problems.append(f"route {name}: last_resort {route.last_resort} is outside the chain")
@@ -158,17 +154,15 @@ def validate(table: Table) -> list[str]:
     return problems
 
 
-def _wrong_shares(name: str, route: RouteEntry, shares: dict[str, int], table: Table) -> list[str]:
+def _wrong_shares(name: str, route: RouteEntry, shares: dict[str, int]) -> list[str]:
     if not shares:
         return [] if route.closed else [f"route {name} has no shares and does not say why"]
     problems = (
         [] if sum(shares.values()) == FULL_BP else [f"route {name}: shares sum to {sum(shares.values())}"]
     )
-    for target, share in shares.items():
-        problems += _wrong_target(name, route, target, table)
-        if share < 0:
-            problems.append(f"route {name}: {target} has a negative share")
-    return problems
+    return problems + [
+        f"route {name}: {target} has a negative share" for target, share in shares.items() if share < 0
+    ]
 
 
 def _wrong_target(name: str, route: RouteEntry, target: str, table: Table) -> list[str]:
@@ -176,6 +170,8 @@ def _wrong_target(name: str, route: RouteEntry, target: str, table: Table) -> li
         return [f"route {name}: {target} is not a target of the table"]
     if table.targets[target].family != route.family:
         return [f"route {name}: {target} speaks another protocol family"]
+    if target in route.shares_bp and target not in route.chain:
+        return [f"route {name}: {target} has a share and is not in the chain"]
     return []
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import anyio
 import msgspec
+from anyio.abc import TaskStatus
 from rich.console import Console
 
 from pointsman.demo.stage import Stage, StageError
@@ -23,28 +24,19 @@ async def run(duration_s: float, *, json: bool) -> int:
     out = Console(highlight=False)
     view = View(Console(stderr=True, highlight=False) if json else out)
     summary: Summary | None = None
-    interrupted = False
+    scope = anyio.CancelScope()
     try:
-        async with anyio.create_task_group() as group:
-            scope = group.cancel_scope
-
-            async def obey(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-                nonlocal interrupted
-                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    task_status.started()
-                    async for _ in signals:
-                        interrupted = True
-                        scope.cancel()
-
-            await group.start(obey)
-            view.intro()
-            summary = await _play(duration_s, view)
-            scope.cancel()
+        async with anyio.create_task_group() as listening:
+            await listening.start(_obey, scope)
+            with scope:
+                view.intro()
+                summary = await _play(duration_s, view)
+            listening.cancel_scope.cancel()
     except* (StageError, TimeoutError) as errors:
         for error in _leaves(errors):
             why = str(error) or f"nothing happened for too long ({type(error).__name__})"
             view.console.print(f"the demo could not go on: {why}", style="red", markup=False)
-    if interrupted:
+    if scope.cancel_called:
         return 130
     if summary is None:
         return 2
@@ -61,6 +53,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield from _leaves(error)
         else:
             yield error
+
+
+async def _obey(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+    """The first signal ends the play. Later ones change nothing: the processes are being ended, and must be."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
 
 
 async def _play(duration_s: float, view: View) -> Summary:

@@ -9,7 +9,6 @@ from pointsman import telemetry
 from pointsman.core.cadence import Probe
 from pointsman.core.errors import Fault
 from pointsman.core.evidence import ProbeKind, ProbeResult
-from pointsman.core.model import Serves
 from pointsman.probing.client import Client
 from pointsman.probing.embed import embed
 from pointsman.probing.generate import generate
@@ -20,7 +19,7 @@ KINDS: Final[Mapping[ProbeKind, ProbeFn]] = {ProbeKind.REACH: reach, ProbeKind.G
 
 
 def _embeds(ask: Ask) -> bool:
-    return ask.target is not None and ask.target.serves is Serves.EMBEDDINGS
+    return ask.target is not None and ask.target.embeds
 
 
 async def ask_once(client: Client, kind: ProbeKind, ask: Ask) -> tuple[Seen, int]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from pointsman.proxy import lenient
+from pointsman.core.strangers import UNREADABLE
 
 
 class BodyError(Exception):
@@ -74,7 +74,7 @@ def read_head(body: bytes) -> Head:
             user=_text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
             session=_text(loose.prompt_cache_key),
         )
-    except lenient.UNREADABLE as error:
+    except UNREADABLE as error:
         raise BodyError(f"the body is not a JSON object: {error}") from error
 
 

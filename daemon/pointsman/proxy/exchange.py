@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from pointsman.config.models import TimeoutSettings
 from pointsman.core.errors import Fault, Outcome, Wire, of_response, of_stream_error, of_wire
+from pointsman.core.strangers import UNREADABLE
 from pointsman.proxy import lenient
 from pointsman.proxy.api import url_of
 from pointsman.proxy.body import BodyError, decompressed
@@ -200,9 +201,11 @@ def judged(status: int, low: Mapping[str, str], body: bytes, account: Account) -
         return (of_wire(Wire.BAD_BODY) if kind.startswith("text/html") else of_response(status, low)), ""
     try:
         answer = _ANSWER.decode(body)
-    except msgspec.ValidationError:  # JSON, but no object
-        return of_response(status, low, lenient.value(body), now_s=time.time()), ""
-    except lenient.UNREADABLE:
+    except msgspec.ValidationError:  # no object: seen at its first byte, whatever comes after that
+        other = lenient.value(body)
+        bad = other is None
+        return of_wire(Wire.BAD_BODY) if bad else of_response(status, low, other, now_s=time.time()), ""
+    except UNREADABLE:
         return of_wire(Wire.BAD_BODY), ""
     error = lenient.value(answer.error)
     account.tokens.learn(lenient.typed(USAGE, answer.usage))

@@ -5,10 +5,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-T = TypeVar("T")
+from pointsman.core.strangers import UNREADABLE
 
-# All that decoding raises: no JSON or not of the type, bytes that are no UTF-8, nesting without end.
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+T = TypeVar("T")
 
 
 def typed(decoder: msgspec.json.Decoder[T], data: bytes | Raw) -> T | None:

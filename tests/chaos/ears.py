@@ -1,0 +1,104 @@
+"""Those who listen for secrets: an OTLP receiver, everything in the store, every file, and a provider that repeats."""
+
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import redis.asyncio
+from aiohttp import web
+from msgspec import Struct
+
+
+class Heard(Struct):
+    """What came to a listening server: bodies (unzipped) and headers."""
+
+    url: str = ""
+    bodies: bytes = b""
+    headers: str = ""
+    requests: int = 0
+
+
+@asynccontextmanager
+async def _serving(app: web.Application, heard: Heard) -> AsyncIterator[Heard]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        heard.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield heard
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def otlp_receiver() -> AsyncIterator[Heard]:
+    """Takes spans over HTTP."""
+    heard = Heard()
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        heard.bodies += gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body
+        heard.headers += str(dict(request.headers))
+        heard.requests += 1
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", take)
+    async with _serving(app, heard):
+        yield heard
+
+
+@asynccontextmanager
+async def parrot() -> AsyncIterator[Heard]:
+    """A provider that refuses every key, and repeats it wherever a response has room for it."""
+    heard = Heard()
+
+    async def repeat(request: web.Request) -> web.Response:
+        key = request.headers.get("authorization", "")
+        heard.headers += f"{request.path_qs} {dict(request.headers)}"
+        heard.requests += 1
+        error = {
+            "message": f"Incorrect API key provided: {key}. You sent {dict(request.headers)}.",
+            "type": "invalid_request_error",
+            "param": key,
+            "code": "invalid_api_key",
+        }
+        headers = {"www-authenticate": key, "x-request-id": key, "set-cookie": f"key={key}"}
+        return web.json_response({"error": error}, status=401, reason=f"No {key}", headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", repeat)
+    async with _serving(app, heard):
+        yield heard
+
+
+async def everything_stored(url: str, password: str) -> AsyncIterator[tuple[str, bytes]]:
+    """(key, key and value as bytes) of every key of the store, whatever its type."""
+    async with redis.asyncio.Redis.from_url(url, password=password) as client:
+        async for key in client.scan_iter(count=1000):
+            name, kind = key.decode(), (await client.type(key)).decode()
+            value: object
+            match kind:
+                case "string":
+                    value = await client.get(key)
+                case "hash":
+                    value = await client.hgetall(key)
+                case "stream":
+                    value = await client.xrange(key)
+                case "zset":
+                    value = await client.zrange(key, 0, -1)
+                case "list":
+                    value = await client.lrange(key, 0, -1)
+                case "set":
+                    value = await client.smembers(key)
+                case _:
+                    raise TypeError(f"{name} is a {kind}")
+            yield f"store: {name}", key + repr(value).encode()
+
+
+def every_file(folder: Path, *, but: Path) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of every regular file below `folder`, except below `but`."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and but not in path.parents:
+            yield f"file: {path.relative_to(folder)}", path.read_bytes()
