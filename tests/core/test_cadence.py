@@ -177,10 +177,8 @@ def test_the_witness_is_let_go() -> None:
 
 def test_a_lone_suspect_has_no_witness() -> None:
     """With one provider there is nobody to ask."""
-    plan = plan_of(1, 1)
-    cadence = cadence_of(plan)
-    cadence.attend(with_phase(plan, Phase.SUSPECT), 100.0)
-
+    cadence = cadence_of(plan_of(1, 1))
+    cadence.attend(with_phase(plan_of(1, 1), Phase.SUSPECT), 100.0)
     assert {started.provider for _, started in run(cadence, 100.0, 105.0)} == {"p0"}
 
 

@@ -23,7 +23,6 @@ from pointsman.core.model import (
     State,
     Vantage,
 )
-from pointsman.core.table import Version
 from pointsman.store import codec
 from pointsman.store.client import Lease, Store
 from pointsman.store.errors import Conflict, Fenced, StoreError
