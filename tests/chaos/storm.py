@@ -73,7 +73,7 @@ class Storm:
     @property
     def went_back(self) -> list[str]:
         """Where the version in the store, or in the answers of one proxy, became older than it had been."""
-        return [*_store_went_back(self.seen), *_proxies_went_back(self.callers)]
+        return [*_store_went_back(self.seen), *proxies_went_back(self.callers)]
 
     # --- what tests wait for
 
@@ -214,7 +214,7 @@ def _store_went_back(seen: list[Version]) -> list[str]:
     ]
 
 
-def _proxies_went_back(callers: Callers) -> list[str]:
+def proxies_went_back(callers: Callers) -> list[str]:
     """A request that was sent when another one's answer was there must not be served by an older table."""
     told: list[str] = []
     for proxy in {answer.proxy for answer in callers.served}:

@@ -1,6 +1,8 @@
 """The daemon, the store, both, and a proxy die by kill -9 in mid traffic."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -11,7 +13,7 @@ from storm import AWAY_REQUESTS, LEASE, PER_S, Measured, Storm, storm, timed
 
 from pointsman.core.model import Phase
 from pointsman.fake.faults import Fault, Kind
-from support import eventually
+from support import ValkeyServer, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -103,12 +105,22 @@ async def provider_dies_unwatched(run: Storm) -> int:
     return fake.requests.by_outcome["http 500"] - before
 
 
-async def test_proxies_react_by_themselves_while_the_store_is_dead(folder: Path, measured: Measured) -> None:
-    """A provider dies while the store is dead: the proxies leave it alone, and later the control plane agrees."""
+@contextmanager
+def killed(store: ValkeyServer) -> Iterator[None]:
+    """The store is dead inside the block."""
+    store.kill()
+    yield
+    store.start()
+
+
+@pytest.mark.parametrize("away", [killed, ValkeyServer.frozen], ids=["dead", "frozen"])
+async def test_proxies_react_by_themselves_while_the_store_is(
+    folder: Path, measured: Measured, away: Callable[[ValkeyServer], AbstractContextManager[None]]
+) -> None:
+    """A provider dies while the store is away: the proxies leave it alone, and later the control plane agrees."""
     async with storm(folder) as run:
-        run.here.valkey.kill()
-        attempts = await provider_dies_unwatched(run)
-        run.here.valkey.start()
+        with away(run.here.valkey):
+            attempts = await provider_dies_unwatched(run)
         took_s = await timed(run.tripped("bedrock"))
     measured("took_s", took_s)
 

@@ -1,10 +1,11 @@
-"""FLUSHALL in mid traffic: what people decided comes back, and no version is ever given out again."""
+"""The store forgets in mid traffic: what people decided comes back, and no version is ever given out again."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import redis.asyncio
-from storm import AWAY_REQUESTS, LEASE, Measured, Storm, storm, timed
+from storm import AWAY_REQUESTS, LEASE, Measured, Storm, proxies_went_back, storm, timed
 
 from support import eventually
 
@@ -80,4 +81,28 @@ async def test_a_store_flushed_while_no_daemon_lives_is_filled_again(
 
     assert run.failed == []
     assert run.went_back == []
+    assert after.epoch > before.epoch
+
+
+async def test_a_store_restored_from_an_older_dump_is_brought_up_to_date(
+    folder: Path, measured: Measured
+) -> None:
+    """A crash, and a backup from before the weights were set: no older table at any proxy, the weights are back."""
+    async with storm(folder, control=LEASE) as run:
+        shutil.copytree(folder / "appendonlydir", folder / "backup")
+        await set_by_hand(run)
+        before = (await run.here.table()).version
+        run.here.valkey.kill()
+        shutil.rmtree(folder / "appendonlydir")
+        (folder / "backup").rename(folder / "appendonlydir")
+        run.here.valkey.start()
+        old = (await run.here.table()).version
+        took_s = await timed(as_before(run))
+        await run.callers.more(80)
+        after = (await run.here.table()).version
+    measured("took_s", took_s)
+
+    assert old < before
+    assert run.failed == []
+    assert proxies_went_back(run.callers) == []
     assert after.epoch > before.epoch

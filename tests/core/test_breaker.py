@@ -103,6 +103,22 @@ def test_reset() -> None:
     assert (note.kind, note.text) == ("target.reset", "t reset: vendor says so")
 
 
+@pytest.mark.parametrize(
+    ("health", "slowly"),
+    [
+        (HEALTHY, False),
+        (COOLING, True),
+        (replace(HEALTHY, barred="x"), True),
+        (replace(HEALTHY, throttled_until_s=9e9), True),
+    ],
+)
+def test_reset_of_who_was_out(health: Health, slowly: bool) -> None:
+    """Who was out for any reason comes back by slow start; who was not goes on at full strength."""
+    after, _ = reset("t", health, NOON_S, "x")
+
+    assert (factor(after, Policy(), NOON_S) < 1) is slowly
+
+
 # --- unknown, healthy, suspect
 
 

@@ -50,6 +50,17 @@ def test_valve(world: World) -> None:
     assert world.told("route.valve") == ["all targets of chat are out, using safety valve: meta"]
 
 
+def test_valve_is_not_said_with_every_table() -> None:
+    """A table that is published for another reason does not say it again."""
+    world = World(plan_of({"chat": {"bedrock": 100}, "small": {"google": 50, "meta": 50}}))
+    world.trip("bedrock")
+    world.say(Verb.SET_WEIGHTS, route="small", shares_bp={"meta": 10_000})
+    world.tick(1.0)
+
+    assert world.shares("small") == {"meta": 100}
+    assert len(world.told("route.valve")) == 1
+
+
 def test_valve_of_another(world: World) -> None:
     """When the valve opens for another, it is said again."""
     for target in ("meta", "google", "bedrock"):

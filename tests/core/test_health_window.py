@@ -25,6 +25,7 @@ def test_buckets() -> None:
 
     assert same == (Bucket(1_000.0, {"ok": 3, "outage": 1}),)
     assert next_ == (Bucket(1_000.0, {"ok": 3, "outage": 1}), Bucket(1_010.0, {"ok": 4}))
+    assert add_counts(next_, {"ok": 1}, 1_015.0, 300.0) == (same[0], Bucket(1_010.0, {"ok": 5}))
     assert add_counts(next_, {}, 1_309.9, 300.0) == next_
     assert add_counts(next_, {}, 1_310.0, 300.0) == next_[1:]
     assert add_counts((), {}, 1_000.0, 300.0) == ()

@@ -143,6 +143,11 @@ def test_no_panic(desired: dict[str, int], rest: dict[str, Any]) -> None:
     assert not weighed(desired, **rest).panic
 
 
+def test_no_panic_for_the_chain() -> None:
+    """A target of the chain alone, with no weight, is no help in a panic."""
+    assert not weighed({"b": 10_000}, "a", "b", a=OUT, b=SMALL, demand_rps=11.0).panic
+
+
 def test_panic_leaves_out_who_refuses() -> None:
     """In a panic a target that accepts no connection still gets nothing."""
     desired = {"a": 4000, "b": 2000, "c": 4000}

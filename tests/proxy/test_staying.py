@@ -140,10 +140,12 @@ async def test_a_model_is_found_by_its_name(world: Any, running_proxy: Any, path
     await world.provider("a")
     world.route("lab/chat", chain="a")
     await world.publish()
-    async with running_proxy() as caller:
-        async with caller.session.get(yarl.URL(caller.url + path, encoded=True)) as response:
-            assert response.status == 200
-            assert (await response.json())["id"] == "lab/chat"
+    async with (
+        running_proxy() as caller,
+        caller.session.get(yarl.URL(caller.url + path, encoded=True)) as response,
+    ):
+        assert response.status == 200
+        assert (await response.json())["id"] == "lab/chat"
 
 
 async def test_a_path_that_climbs_is_refused_in_the_familys_shape(world: Any, running_proxy: Any) -> None:

@@ -28,12 +28,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
 
 import msgspec
-from world import World, outcome, plan_of
 
 from pointsman.core.axes import clock
 from pointsman.core.errors import of_response
 from pointsman.core.evidence import STREAM, UNARY, ProbeKind, Verb
 from pointsman.core.table import percent
+from world import World, outcome, plan_of
 
 
 @dataclass
