@@ -1,6 +1,7 @@
 """Fixtures of every part: the event loop, a real Valkey, and a store connected to it."""
 
 import itertools
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,11 @@ from pointsman.store.keys import Keys
 from support import ValkeyServer
 
 _numbers = itertools.count(1)
+
+# A shell that starts a job in the background has it ignore Ctrl-C, and so would every process that tests start and
+# interrupt: what is ignored is inherited, what is handled is not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
