@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from pointsman.core.errors import Outcome
+from pointsman.core.ramp_model import GateAnswer
 from pointsman.core.table import Version
 
 EVIDENCE_FORMAT: Final = 1
@@ -116,11 +117,29 @@ class TargetReport(Struct, kw_only=True, omit_defaults=True):
     grant_outcome: str = ""
 
 
+class ArmReport(Struct, kw_only=True, omit_defaults=True):
+    """What one proxy saw of one target under one stamp of a ramp: only grows, like a TargetReport.
+
+    First attempts that the table's shares sent there, under the table that carried the stamp; no trials, no
+    fallbacks, nothing that a local pin or a session of the provider's decided. `counts` and `synthetic` by fault
+    class; histograms and maps as in TargetReport, the maps since the stamp began.
+    """
+
+    counts: dict[str, int] = {}
+    synthetic: dict[str, int] = {}
+    latency_ms: dict[int, int] = {}
+    first_token_ms: dict[int, int] = {}
+    cost_usd: float = 0.0
+    callers: int = 0
+    callers_failing: int = 0
+
+
 class Report(Struct, kw_only=True, omit_defaults=True):
     """A proxy's heartbeat, acknowledgement and outcomes in one blob, about once a second and soon after a failure.
 
     `accepted` is validated, `serving` is routed by; `rejected` is the reason for refusing a newer one;
-    `missing` names targets that this proxy cannot serve (a secret that is not there) with the reason.
+    `missing` names targets that this proxy cannot serve (a secret that is not there) with the reason. `ramps`:
+    stamp of a ramp → target → its arm, for the stamps of the present tables.
     """
 
     format: int = EVIDENCE_FORMAT
@@ -138,6 +157,7 @@ class Report(Struct, kw_only=True, omit_defaults=True):
     started_s: float = 0.0
     address: str = ""
     targets: dict[str, TargetReport] = {}
+    ramps: dict[str, dict[str, ArmReport]] = {}
 
 
 class Verb(StrEnum):
@@ -153,6 +173,16 @@ class Verb(StrEnum):
     RESET = "reset"
     DRAIN = "drain"
     UNDRAIN = "undrain"
+    CANARY = "canary"
+    RAMP_PAUSE = "ramp_pause"
+    RAMP_RESUME = "ramp_resume"
+    RAMP_SET = "ramp_set"
+    RAMP_PROMOTE = "ramp_promote"
+    RAMP_ABORT = "ramp_abort"
+    RAMP_APPROVE = "ramp_approve"
+    RAMP_OVERRULE = "ramp_overrule"
+    FREEZE = "freeze"
+    UNFREEZE = "unfreeze"
 
 
 class Word(Struct, frozen=True, kw_only=True):
@@ -171,3 +201,4 @@ class Evidence(Struct, frozen=True, kw_only=True):
     probes: tuple[ProbeResult, ...] = ()
     reports: tuple[Report, ...] = ()
     words: tuple[Word, ...] = ()
+    gates: tuple[GateAnswer, ...] = ()

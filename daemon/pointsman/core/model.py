@@ -9,7 +9,9 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from pointsman.core.table import Table
+from pointsman.core.evidence import ArmReport
+from pointsman.core.ramp_model import Ramp
+from pointsman.core.table import Table, Version
 
 STATE_FORMAT: Final = 1
 
@@ -199,11 +201,20 @@ class Baseline(Struct, frozen=True, kw_only=True):
 
 
 class Drain(Struct, frozen=True, kw_only=True):
-    """A target that an operator took out of service."""
+    """A target that an operator takes out of service, gently: its share goes down to nothing within `over_s`."""
 
     owner: str
     reason: str
     at_s: float
+    over_s: float = 0.0
+
+
+class Freeze(Struct, frozen=True, kw_only=True):
+    """Until `until_s` nothing moves that is not an abort or an emergency."""
+
+    owner: str
+    reason: str
+    until_s: float
 
 
 class Vantage(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -223,6 +234,8 @@ class Vantage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     formats: tuple[int, ...] = (1,)
     troubled: bool = False
     troubled_s: float = 0.0
+    serving: Version | None = None
+    arms: dict[str, dict[str, ArmReport]] = {}
 
 
 class Path(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -234,7 +247,10 @@ class Path(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """Everything that a decision needs from the last one. `words_cursor` makes a word act exactly once."""
+    """Everything that a decision needs from the last one. `words_cursor` makes a word act exactly once.
+
+    `ramps`: route → the ramp that moves it, or the last one that did.
+    """
 
     format: int = STATE_FORMAT
     revision: int = 0
@@ -247,6 +263,8 @@ class State(Struct, frozen=True, kw_only=True):
     paths: dict[str, Path] = {}
     egress_suspect: bool = False
     plan: Plan | None = None
+    ramps: dict[str, Ramp] = {}
+    freeze: Freeze | None = None
 
 
 # --- the decision

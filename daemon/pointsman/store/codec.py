@@ -3,7 +3,7 @@
     revision, format     numbers
     h:<target>           its Health         b:<route>     its Baseline
     v:<proxy>            its Vantage        p:<provider>  its Path
-    d:<target>           its Drain
+    d:<target>           its Drain          r:<route>     its Ramp
     plan, overlays, …    everything else of the State, under its own name
 
 A part is written only when it changed, so what a save costs follows what happened, not how much is known.
@@ -23,7 +23,14 @@ from pointsman.store.errors import StoreError
 
 T = TypeVar("T")
 
-_PREFIXES: Final = {"health": "h", "vantages": "v", "baselines": "b", "paths": "p", "drains": "d"}
+_PREFIXES: Final = {
+    "health": "h",
+    "vantages": "v",
+    "baselines": "b",
+    "paths": "p",
+    "drains": "d",
+    "ramps": "r",
+}
 _PREFIXED: Final = {prefix: name for name, prefix in _PREFIXES.items()}
 _ABSENT: Final = object()
 
