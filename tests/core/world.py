@@ -10,6 +10,7 @@ from pointsman.core.errors import SUCCESS, Fault, Outcome, Wire, of_response, of
 from pointsman.core.evidence import (
     STREAM,
     UNARY,
+    ArmReport,
     Evidence,
     Lane,
     ProbeKind,
@@ -160,6 +161,46 @@ class World:
             entry.softened_until_s = self.now_s + 10.0
         for name, value in extra.items():
             setattr(entry, name, value)
+
+    def moved(
+        self,
+        proxy: str,
+        target: str,
+        ok: int = 0,
+        failed: int = 0,
+        *,
+        route: str = "chat",
+        callers: int = 0,
+        **extra: object,
+    ) -> None:
+        """First attempts of `route` at `target` under the stamp of the present table; failures are of many callers."""
+        assert self.table is not None
+        stamp = self.table.routes[route].ramp
+        report = self._report(proxy)
+        report.serving = report.accepted = self.table.version
+        if not stamp:
+            return
+        ramps = {name: dict(arms) for name, arms in report.ramps.items()}
+        old = ramps.setdefault(stamp, {}).get(target, ArmReport())
+        counts = dict(old.counts)
+        for fault, more in (("ok", ok), ("outage", failed)):
+            if more:
+                counts[fault] = counts.get(fault, 0) + more
+        bits = callers or (1 << min(ok + failed, 63)) - 1
+        ramps[stamp][target] = replace(
+            old,
+            counts=counts,
+            callers=old.callers | bits,
+            callers_failing=old.callers_failing | ((callers or (1 << min(failed, 63)) - 1) if failed else 0),
+            **extra,
+        )
+        report.ramps = ramps
+
+    def serve(self, *proxies: str) -> None:
+        """These proxies route by the present table."""
+        assert self.table is not None
+        for proxy in proxies:
+            self.beat(proxy, serving=self.table.version, accepted=self.table.version)
 
     def beat(self, proxy: str, **fields: object) -> None:
         """A heartbeat of `proxy`."""

@@ -47,6 +47,8 @@ from pointsman.core.model import Health, Note, Phase, Policy
 SERVING: Final = frozenset({Phase.UNKNOWN, Phase.HEALTHY, Phase.SUSPECT, Phase.RECOVERING})
 # How long half-open waits for generation probes before it asks proxies, and then each proxy for its trial.
 TRIAL_PATIENCE_S: Final = 15.0
+TRIPS_KEPT: Final = 3
+PROBE_BUCKET_S: Final = 60.0
 
 
 def cooldown_s(failures: int, cooldown_max_s: float) -> float:
@@ -177,7 +179,20 @@ def _after_counts(health: Health, seen: Seen, context: Context) -> Health:
             )
     for result in seen.probes:
         health = _after_probe_counts(health, result, counting=counting)
-    return health
+    return _with_probes(health, seen.probes, context)
+
+
+def _with_probes(health: Health, results: list[ProbeResult], context: Context) -> Health:
+    """The window of good and failed probes, by which a failback is earned: those that say something of the target."""
+    told = [r for r in results if r.outcome.ok or r.outcome.effect is not Effect.NONE]
+    if not told:
+        return health
+    good = sum(r.outcome.ok for r in told)
+    counts = {name: n for name, n in (("ok", good), ("failed", len(told) - good)) if n}
+    window_s = context.policy.failback_window_s
+    return replace(
+        health, probes=add_counts(health.probes, counts, context.now_s, window_s, bucket_s=PROBE_BUCKET_S)
+    )
 
 
 def _after_probe_counts(health: Health, result: ProbeResult, *, counting: bool) -> Health:
@@ -290,6 +305,8 @@ def _tripped(
         trials_ok=0,
         back_s=0.0,
         window=(),
+        out_since_s=health.out_since_s or now_s,
+        trips=health.trips if health.phase is Phase.HALF_OPEN else (*health.trips, now_s)[-TRIPS_KEPT:],
     )
 
 
@@ -316,6 +333,7 @@ def _after_trials(target: str, health: Health, seen: Seen, context: Context, not
         since_s=context.now_s,
         refuses=False,
         reason="",
+        out_since_s=0.0,
     )
 
 

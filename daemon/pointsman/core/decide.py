@@ -10,11 +10,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pointsman.core import breaker, overlays, words
+from pointsman.core import breaker, failover, overlays, ramping, words
 from pointsman.core.axes import Context, clock
 from pointsman.core.evidence import Evidence
 from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, live_proxies, totals
-from pointsman.core.model import Decision, Health, Note, Path, Phase, Plan, Provider, State
+from pointsman.core.model import Decision, Drain, Health, Note, Path, Phase, Plan, Provider, State
 from pointsman.core.table import (
     TABLE_FORMAT,
     RouteEntry,
@@ -34,7 +34,9 @@ DEMAND_WINDOW_S: Final = 30.0
 # A change too small to publish is published after this long, so that a slow start ends at the baseline.
 SETTLES_S: Final = 60.0
 # What is published at once, whatever the size of the change and the age of the present table.
-URGENT: Final = frozenset({"target.tripped", "target.throttled", "target.barred", "overlay.expired"})
+URGENT: Final = frozenset(
+    {"target.tripped", "target.throttled", "target.barred", "overlay.expired", "ramp.aborted"}
+)
 
 
 def decide(
@@ -52,6 +54,10 @@ def decide(
     """
     # What is over is gone before a word is read, so that no failover starts from the shares of an old pin.
     state, expired_notes = _without_expired(state, now_s)
+    if state.freeze is not None and now_s >= state.freeze.until_s:
+        text = f"the freeze of {state.freeze.owner} is over: movement is free again"
+        expired_notes.append(Note(at_s=now_s, kind="freeze.over", subject="control", text=text))
+        state = replace(state, freeze=None)
     state, answers, notes = words.obey(state, evidence.words, now_s)
     urgent = bool(notes)
     plan = state.plan
@@ -62,10 +68,21 @@ def decide(
     notes += expired_notes + health_notes + _egress_notes(state, gathered, now_s)
     notes += _trouble_notes(state, gathered, now_s)
     urgent = urgent or any(note.kind in URGENT for note in health_notes + expired_notes)
+    known = state.vantages
     state = replace(
         state, vantages=gathered.vantages, paths=gathered.paths, egress_suspect=gathered.egress_suspect
     )
-    derived, reasons, table_notes = _table(state, plan, now_s, epoch, published)
+    standings = _standings(state, plan, now_s)
+    live = live_proxies(state.vantages, plan.policy, now_s)
+    out = {
+        name: s.why or "is out of service" for name, s in standings.items() if not (s.eligible and s.factor)
+    }
+    state, moved = ramping.advance(state, known, evidence, plan, live, out, published, now_s)
+    routed = {name: entry.shares_bp for name, entry in published.routes.items()} if published else {}
+    state, left = failover.automatic(state, plan, routed, now_s)
+    notes += moved + left
+    urgent = urgent or any(note.kind in URGENT for note in moved)
+    derived, reasons, table_notes = _table(state, plan, standings, now_s, epoch, published)
     table = _worth_publishing(derived, published, plan, urgent, now_s - published_s)
     if table is not None:
         notes += table_notes
@@ -192,26 +209,39 @@ def standing(target: str, state: State, plan: Plan, now_s: float) -> Standing:
     return _standing(target, state, plan, now_s, _rejected(state, plan, now_s))
 
 
+def _standings(state: State, plan: Plan, now_s: float) -> dict[str, Standing]:
+    rejected = _rejected(state, plan, now_s)
+    return {target: _standing(target, state, plan, now_s, rejected) for target in plan.targets}
+
+
 def _standing(target: str, state: State, plan: Plan, now_s: float, rejected: Mapping[str, str]) -> Standing:
     health = state.health.get(target, Health())
     capacity_rps = plan.targets[target].capacity_rps
-    unfit = _unfit(target, health, state, rejected)
+    unfit = _unfit(target, health, state, rejected, now_s)
     if unfit:
         return Standing(factor=0.0, eligible=False, why=unfit, capacity_rps=capacity_rps)
-    factor = breaker.factor(health, plan.policy, now_s)
+    draining = _draining(state.drains.get(target), now_s)
+    factor = breaker.factor(health, plan.policy, now_s) * (1 - draining)
     returns_s = now_s if health.phase is Phase.HALF_OPEN else health.cooldown_until_s
     return Standing(
         factor=factor,
         refuses=health.refuses,
         returns_s=max(returns_s, health.throttled_until_s),
         capacity_rps=capacity_rps,
-        why=_why(health, factor, now_s),
+        why=f"being drained, {100 * draining:.0f} % done" if draining else _why(health, factor, now_s),
     )
 
 
-def _unfit(target: str, health: Health, state: State, rejected: Mapping[str, str]) -> str:
+def _draining(drain: Drain | None, now_s: float) -> float:
+    """How far a gentle drain has come, in steps of a tenth; 0 if there is none."""
+    if drain is None or not drain.over_s:
+        return 0.0
+    return max(1, min(10, int(10 * (now_s - drain.at_s) / drain.over_s) + 1)) / 10
+
+
+def _unfit(target: str, health: Health, state: State, rejected: Mapping[str, str], now_s: float) -> str:
     drain = state.drains.get(target)
-    if drain is not None:
+    if drain is not None and now_s >= drain.at_s + drain.over_s:
         return f"drained by {drain.owner}: {drain.reason}"
     if health.barred:
         return f"barred: {health.barred}"
@@ -242,10 +272,13 @@ def _why(health: Health, factor: float, now_s: float) -> str:
 
 
 def _table(
-    state: State, plan: Plan, now_s: float, epoch: int, published: Table | None
+    state: State,
+    plan: Plan,
+    standings: Mapping[str, Standing],
+    now_s: float,
+    epoch: int,
+    published: Table | None,
 ) -> tuple[Table, dict[str, dict[str, str]], list[Note]]:
-    rejected = _rejected(state, plan, now_s)
-    standings = {target: _standing(target, state, plan, now_s, rejected) for target in plan.targets}
     routes: dict[str, RouteEntry] = {}
     reasons: dict[str, dict[str, str]] = {}
     notes: list[Note] = []
@@ -273,6 +306,8 @@ def _table(
             max_attempts=route.max_attempts,
             later=tuple(stages),
             closed=now.closed,
+            anchor_bp=baseline.file_bp,
+            ramp=ramping.stamp_of(name, state),
         )
         reasons[name] = now.reasons
         notes += _distress(name, now, published, now_s)

@@ -170,6 +170,8 @@ def _remembered(report: Report, before: Vantage | None, now_s: float) -> Vantage
         counts={target: entry.counts for target, entry in report.targets.items()},
         missing=report.missing,
         formats=report.table_formats,
+        serving=report.serving,
+        arms=report.ramps,
         troubled_s=before.troubled_s if before else 0.0,
     )
 
@@ -276,13 +278,18 @@ def _doubt_bars(seen: Mapping[str, Seen], now_s: float) -> None:
 
 
 def add_counts(
-    window: tuple[Bucket, ...], counts: Mapping[str, int], now_s: float, window_s: float
+    window: tuple[Bucket, ...],
+    counts: Mapping[str, int],
+    now_s: float,
+    window_s: float,
+    *,
+    bucket_s: float = BUCKET_S,
 ) -> tuple[Bucket, ...]:
     """The rolling window with `counts` added to its newest bucket and buckets older than `window_s` gone."""
-    kept = tuple(bucket for bucket in window if bucket.start_s + BUCKET_S > now_s - window_s)
+    kept = tuple(bucket for bucket in window if bucket.start_s + bucket_s > now_s - window_s)
     if not counts:
         return kept
-    start_s = now_s - now_s % BUCKET_S
+    start_s = now_s - now_s % bucket_s
     if kept and kept[-1].start_s == start_s:
         merged = dict(kept[-1].counts)
         for fault, count in counts.items():

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from pointsman.core.evidence import ArmReport
-from pointsman.core.ramp_model import Ramp
+from pointsman.core.ramp_model import CANARY_STEPS, FAILBACK_STEPS, FAILOVER_STEPS, Ramp, RampPolicy
 from pointsman.core.table import Table, Version
 
 STATE_FORMAT: Final = 1
@@ -81,6 +81,21 @@ class Policy(Struct, frozen=True, kw_only=True):
     proxy_lost_s: float = 5.0
     publish_min_change_bp: int = 50
     publish_min_gap_s: float = 0.5
+    failover_after_s: float = 120.0
+    failback_auto: bool = True
+    failback_window_s: float = 1800.0
+    failback_threshold: float = 0.99
+    failback_min_samples: int = 150
+    failback_min_stay_s: float = 600.0
+    failback_per_hour: int = 2
+
+
+class RampPlan(Struct, frozen=True, kw_only=True):
+    """By which rules the ramps of this installation move; `ramp` in the file."""
+
+    canary: RampPolicy = RampPolicy(steps=CANARY_STEPS)
+    failover: RampPolicy = RampPolicy(steps=FAILOVER_STEPS, bake_s=0.0, max_hold_s=900.0)
+    failback: RampPolicy = RampPolicy(steps=FAILBACK_STEPS, bake_s=0.0, max_hold_s=3600.0)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -92,6 +107,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     targets: dict[str, Target]
     routes: dict[str, Route]
     policy: Policy = Policy()
+    ramp: RampPlan = RampPlan()
     revision: int = 0
     digest: str = ""
 
@@ -123,7 +139,9 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failures` picks the cooldown's tier and is cleared only by a completed recovery. `throttled_until_s`,
     `softened_until_s` and `barred` are separate axes, not phases. `back_s` is when it last came back into
     service on any axis, and starts its slow start; `generation` grows with it, so that a proxy which ejected
-    it by itself knows to forget that. `doubt_s` is when the present run of failed probes began.
+    it by itself knows to forget that. `doubt_s` is when the present run of failed probes began. `probes`: good and
+    failed ones by minute, for the failback; `out_since_s`: since when it is out of service by its breaker; `trips`: the
+    times of its last trips out of service.
     """
 
     phase: Phase = Phase.UNKNOWN
@@ -155,6 +173,9 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_failure: str = ""
     reason: str = ""
     window: tuple[Bucket, ...] = ()
+    probes: tuple[Bucket, ...] = ()
+    out_since_s: float = 0.0
+    trips: tuple[float, ...] = ()
 
 
 class OverlayKind(StrEnum):
@@ -175,7 +196,11 @@ class OnExpiry(StrEnum):
 
 
 class Overlay(Struct, frozen=True, kw_only=True):
-    """A temporary change of one route's shares over its baseline. `force` feeds dead targets too."""
+    """A temporary change of one route's shares over its baseline. `force` feeds dead targets too.
+
+    Of a failover: `away` are the targets that were left, `auto_back` lets the failback begin by itself, `returns` are
+    the times when failbacks from it began.
+    """
 
     id: str
     kind: OverlayKind
@@ -187,6 +212,9 @@ class Overlay(Struct, frozen=True, kw_only=True):
     not_after_s: float
     on_expiry: OnExpiry
     force: bool = False
+    away: tuple[str, ...] = ()
+    auto_back: bool = False
+    returns: tuple[float, ...] = ()
 
 
 class Baseline(Struct, frozen=True, kw_only=True):

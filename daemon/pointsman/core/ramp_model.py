@@ -119,7 +119,6 @@ class RampPolicy(Struct, frozen=True, kw_only=True):
     bake_s: float = 1_800.0
     control_bp: int = 500
     unwatched_s: float = 60.0
-    spread_wait_s: float = 30.0
     synthetic: bool = False
 
 
@@ -190,8 +189,9 @@ class Ramp(Struct, frozen=True, kw_only=True):
     what was seen under one share is never mixed with another's. `watched_s` is how long a leader has watched the
     present step while it was serving everywhere, `held_s` how long past its dwell; both count time only between
     looks that were close to each other, so that no leap of a clock moves a ramp. `looked_s` is the last look.
-    `hold` is why it does not go on ("" if nothing keeps it). `overruled`: the step whose holds an operator has
-    overruled. `ended` is how it ended, for people. `before`: the baseline that an abort after promotion restores.
+    `hold` is why it does not go on ("" if nothing keeps it), `held_by` the gates of it that were told. `overruled`: the entry whose holds an operator has
+    overruled. `wanted`: the step that an operator sent it to, −1 for none. `ended` is how it ended, for people.
+    `before`: the baseline that an abort after promotion restores.
     """
 
     id: str
@@ -214,6 +214,7 @@ class Ramp(Struct, frozen=True, kw_only=True):
     held_s: float = 0.0
     spread: Version | None = None
     hold: str = ""
+    held_by: tuple[str, ...] = ()
     paused: str = ""
     overruled: int = -1
     approved: tuple[int, ...] = ()
@@ -223,6 +224,8 @@ class Ramp(Struct, frozen=True, kw_only=True):
     tripped_s: float = 0.0
     before: dict[str, int] | None = None
     aborting: str = ""
+    wanted: int = -1
+    wanted_why: str = ""
     ended: str = ""
     ended_s: float = 0.0
 

@@ -1,0 +1,111 @@
+"""From the proxies' reports to a ramp's two sides: what was seen of the traffic that moved, and of what stayed.
+
+Reports are cumulative per proxy and boot, as all of them are (core/evidence.py): what has been counted of the same
+(proxy, boot, stamp) is subtracted, so that a report read twice counts nothing twice.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pointsman.core.errors import CONSEQUENCES, Effect, Fault
+from pointsman.core.evidence import ArmReport
+from pointsman.core.ramp_model import Arm, Ramp, Tally
+from pointsman.core.stats import merged
+
+# What a caller sees as a failure of the target: everything that falls over, or breaks a stream.
+FAILING: Final = tuple(
+    fault.value
+    for fault, consequence in CONSEQUENCES.items()
+    if consequence.effect not in {Effect.NONE, Effect.SUCCESS}
+)
+STAMPS_KEPT: Final = 40
+
+
+class Sides(Struct, frozen=True, kw_only=True):
+    """The two sides of a comparison, each summed over its targets."""
+
+    moved: Arm
+    control: Arm
+
+    @property
+    def share(self) -> float:
+        """The moved side's part of the requests, as observed."""
+        both = self.moved.requests + self.control.requests
+        return self.moved.requests / both if both else 0.0
+
+
+def news(report: ArmReport, counted: ArmReport | None) -> Arm:
+    """What `report` says beyond what was counted already."""
+    old = counted or _NOTHING
+    return Arm(
+        ok=_more(report.counts, old.counts, (Fault.OK.value,)),
+        failed=_more(report.counts, old.counts, FAILING),
+        latency_ms=_cells(report.latency_ms, old.latency_ms),
+        first_token_ms=_cells(report.first_token_ms, old.first_token_ms),
+        cost_usd=max(0.0, report.cost_usd - old.cost_usd),
+        priced=_more(report.counts, old.counts, (Fault.OK.value,)) if report.cost_usd > 0 else 0,
+        callers=report.callers,
+        callers_failing=report.callers_failing,
+        synthetic_ok=_more(report.synthetic, old.synthetic, (Fault.OK.value,)),
+        synthetic_failed=_more(report.synthetic, old.synthetic, FAILING),
+    )
+
+
+_NOTHING: Final = ArmReport()
+
+
+def _more(new: Mapping[str, int], old: Mapping[str, int], faults: Iterable[str]) -> int:
+    return sum(max(0, new.get(fault, 0) - old.get(fault, 0)) for fault in faults)
+
+
+def _cells(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int]:
+    more = {cell: count - old.get(cell, 0) for cell, count in new.items()}
+    return {cell: count for cell, count in more.items() if count > 0}
+
+
+def with_news(ramp: Ramp, seen: Mapping[str, Mapping[str, Arm]]) -> Ramp:
+    """The ramp with `seen` (stamp → target → what is new) in its tallies. Stamps of other ramps are left out."""
+    own = {stamp: arms for stamp, arms in seen.items() if stamp in ramp.tallies}
+    if not any(any(arm != _EMPTY for arm in arms.values()) for arms in own.values()):
+        return ramp
+    tallies = dict(ramp.tallies)
+    for stamp, arms in own.items():
+        tally = tallies[stamp]
+        summed = {**tally.arms, **{t: merged((tally.arms.get(t, _EMPTY), arm)) for t, arm in arms.items()}}
+        tallies[stamp] = replace(tally, arms=summed)
+    return replace(ramp, tallies=tallies)
+
+
+_EMPTY: Final = Arm()
+
+
+def opened(ramp: Ramp) -> Ramp:
+    """The ramp with an empty tally under its present stamp; histograms of older ones are not needed any more."""
+    kept = list(ramp.tallies.items())[-STAMPS_KEPT:]
+    tallies = {stamp: replace(tally, arms=_counts_only(tally.arms)) for stamp, tally in kept}
+    return replace(ramp, tallies={**tallies, ramp.stamp: Tally(step=ramp.step)})
+
+
+def _counts_only(arms: Mapping[str, Arm]) -> dict[str, Arm]:
+    return {target: replace(arm, latency_ms={}, first_token_ms={}) for target, arm in arms.items()}
+
+
+def pairs(ramp: Ramp, stamps: Iterable[str]) -> list[tuple[Arm, Arm]]:
+    """(moved side, control side) under each of these stamps."""
+    gainers, losers = set(ramp.gainers), set(ramp.losers)
+    found: list[tuple[Arm, Arm]] = []
+    for stamp in stamps:
+        arms = ramp.tallies[stamp].arms if stamp in ramp.tallies else {}
+        moved = merged(arm for target, arm in arms.items() if target in gainers)
+        control = merged(arm for target, arm in arms.items() if target in losers)
+        found.append((moved, control))
+    return found
+
+
+def sides(of_stamps: Iterable[tuple[Arm, Arm]]) -> Sides:
+    """The two sides summed over stamps."""
+    stamps = list(of_stamps)
+    return Sides(moved=merged(moved for moved, _ in stamps), control=merged(control for _, control in stamps))

@@ -1,0 +1,271 @@
+"""What counts and histograms of two sides say, without a clock: evidence, percentiles, and how long for more.
+
+The moved side of a ramp is the canary here, the side that it leaves is the control. Evidence is a factor, an e-value:
+by how much the data are likelier if something is wrong, averaged over how wrong it may be. While nothing is wrong its
+mean stays at most 1 however often one looks, so that it ever reaches 100 has a probability of at most 1 in 100
+(Ville's inequality). It is computed anew from the counts at each look and remembers nothing.
+
+**Errors.** Under one stamp a share q of the requests (as observed, not as wished) went to the canary. If it is no
+worse, each failure of that stamp is the canary's with probability q; if its requests fail ρ times as often, with
+ρq/(ρq+1−q). The likelihood ratio is summed in logs over stamps, then averaged over ρ > 1 and over the stamp at which
+the trouble may have begun. (The test of counts given their sum is that of Lindon and Malek, "Anytime-Valid Inference
+for Multinomial Count Data", arXiv 2011.03567, with a grid of one-sided alternatives for its Dirichlet mixture.) As each
+stamp has its own q, neither a growing share nor an hour in which everybody failed makes a paradox: an outage of both
+sides leaves their proportion alone. Where everything goes to one side there is no evidence either way.
+
+**Callers.** That test takes failures for independent, and callers that stay on one side are not: one of them with bad
+requests fails again and again wherever it is. So none counts for more than one failure above the n-th worst caller of
+the canary (n = `failing_callers`); with fewer than n failing callers there is next to no evidence. What this gives up
+where callers are independent, and what it saves where they are few, `make bench-ramps` measures.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from pointsman.core.evidence import LATENCY_EDGES_MS, latency_cell
+from pointsman.core.ramp_model import Arm, RampPolicy
+
+# Relative risks, and odds ratios, that evidence is averaged over.
+RISKS: Final = (1.5, 2.0, 3.0, 4.5, 6.5, 10.0, 20.0, 50.0)
+MAP_BITS: Final = 64
+# e^300: what is beyond does not fit into a float, and convinces nobody more.
+LOG_MAX: Final = 300.0
+# Failures by caller: {lowest six bits of the caller's hash: failures}, of one side under one stamp.
+Failing = Mapping[int, int]
+
+
+class Counts(Struct, frozen=True):
+    """What both sides did under one stamp. Failures may be fractions where callers were weighted."""
+
+    canary_requests: float
+    canary_failed: float
+    control_requests: float
+    control_failed: float
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """How the canary's errors compare. Ratios are failed / requests of the whole ramp, 0 of nothing.
+
+    `worse`: all that an abort asks for is there. `evidence`: see above. `share`: the canary's part of the requests.
+    `failing_callers`: how many callers failed on the canary, an estimate that is never below the number of
+    different bits seen.
+    """
+
+    worse: bool
+    evidence: float
+    canary_ratio: float
+    control_ratio: float
+    canary_requests: int
+    control_requests: int
+    share: float
+    failing_callers: float
+
+
+def worse(
+    stamps: Sequence[tuple[Arm, Arm]], policy: RampPolicy, failing: Sequence[Failing] | None = None
+) -> Judgement:
+    """Compare the canary's errors with the control's: one (canary, control) pair for each stamp, oldest first.
+
+    Worse is a canary with all of these: evidence of at least `abort_evidence`; since the stamp where that evidence is
+    strongest, an error ratio above `abort_ratio`, or more than `abort_excess` above the control's; failures of
+    at least `failing_callers` callers (of all there are, if those are fewer).
+
+    `failing`: the canary's failures by caller under each of the stamps. Without it only different callers count, one
+    failure for each and stamp: callers that are many and independent lose nothing by that, but few and busy ones
+    will all have failed once on either side, and then only a hold keeps a bad canary from going on.
+    """
+    bits = every = 0
+    for canary, control in stamps:
+        bits |= canary.callers_failing
+        every |= canary.callers | control.callers
+    needed = min(policy.failing_callers, every.bit_count())
+    counts = _counts(stamps, needed, failing, one_each=every.bit_count() > needed)
+    factor, since = evidence(counts)
+    late = counts[since:]
+    late_ratio = ratio(sum(c.canary_failed for c in late), sum(c.canary_requests for c in late))
+    late_control = ratio(sum(c.control_failed for c in late), sum(c.control_requests for c in late))
+    much = late_ratio > policy.abort_ratio or late_ratio - late_control > policy.abort_excess
+    canary_requests = sum(canary.requests for canary, _ in stamps)
+    control_requests = sum(control.requests for _, control in stamps)
+    return Judgement(
+        worse=factor >= policy.abort_evidence and much and bits.bit_count() >= needed,
+        evidence=factor,
+        canary_ratio=ratio(sum(canary.failed for canary, _ in stamps), canary_requests),
+        control_ratio=ratio(sum(control.failed for _, control in stamps), control_requests),
+        canary_requests=canary_requests,
+        control_requests=control_requests,
+        share=ratio(canary_requests, canary_requests + control_requests),
+        failing_callers=distinct(bits),
+    )
+
+
+def _counts(
+    stamps: Sequence[tuple[Arm, Arm]], needed: int, failing: Sequence[Failing] | None, *, one_each: bool
+) -> list[Counts]:
+    """The counts that evidence is taken from: those of the arms, the canary's failures weighted by caller."""
+    if failing is not None:
+        failures = weighted(failing, needed)
+    elif one_each:
+        failures = [min(canary.failed, 1 + distinct(canary.callers_failing)) for canary, _ in stamps]
+    else:
+        failures = [canary.failed for canary, _ in stamps]
+    return [
+        Counts(canary.requests, failed, control.requests, control.failed)
+        for (canary, control), failed in zip(stamps, failures, strict=True)
+    ]
+
+
+def weighted(failing: Sequence[Failing], needed: int) -> list[float]:
+    """The failures of each stamp, where over all of them no caller counts for more than one above the n-th worst.
+
+    A caller's failures are scaled down alike wherever they were. `needed` is n; 0 or 1 leaves all as they are.
+    """
+    totals: dict[int, int] = {}
+    for of_stamp in failing:
+        for caller, failed in of_stamp.items():
+            totals[caller] = totals.get(caller, 0) + failed
+    if needed < 2:
+        return [sum(of_stamp.values()) for of_stamp in failing]
+    ordered = sorted(totals.values(), reverse=True)
+    most = 1 + (ordered[needed - 1] if len(ordered) >= needed else 0)
+    return [
+        sum(failed * min(1.0, most / totals[caller]) for caller, failed in of_stamp.items())
+        for of_stamp in failing
+    ]
+
+
+def evidence(stamps: Sequence[Counts]) -> tuple[float, int]:
+    """(the factor by which failures fell on the canary likelier if it is worse; since which stamp it is strongest).
+
+    That the trouble begins with the s-th stamp has the weight 1/(s(s+1)); what is left of 1 is for stamps to come.
+    """
+    logs = [0.0] * len(RISKS)
+    factor, since, strongest = 1 / (len(stamps) + 1), 0, -1.0
+    for place in range(len(stamps) - 1, -1, -1):
+        _add_logs(logs, stamps[place])
+        mean = sum(math.exp(min(log, LOG_MAX)) for log in logs) / len(logs)
+        part = mean / ((place + 1) * (place + 2))
+        factor += part
+        if part > strongest:
+            since, strongest = place, part
+    return factor, since
+
+
+def _add_logs(logs: list[float], stamp: Counts) -> None:
+    """Add the stamp's log-likelihood ratio under each of RISKS."""
+    failed = stamp.canary_failed + stamp.control_failed
+    if not failed:
+        return
+    share = stamp.canary_requests / (stamp.canary_requests + stamp.control_requests)
+    for place, risk in enumerate(RISKS):
+        logs[place] += stamp.canary_failed * math.log(risk) - failed * math.log1p((risk - 1) * share)
+
+
+def exceeds(hits: int, total: int, allowed: float) -> float:
+    """Evidence that more than `allowed` (0 to 1, both excluded) of all are hits, when `hits` of `total` were so far.
+
+    It takes the hits for independent of each other. Needs no control, and so cannot tell whose fault they are.
+    """
+    odds = allowed / (1 - allowed)
+    mean = 0.0
+    for risk in RISKS:
+        # (p/allowed)^hits × ((1−p)/(1−allowed))^misses at odds of risk × those allowed.
+        log = hits * math.log(risk) - total * math.log((1 + risk * odds) * (1 - allowed))
+        mean += math.exp(min(log, LOG_MAX)) / len(RISKS)
+    return mean
+
+
+def slower(histogram: Mapping[int, int], bound_ms: float, quantile: float = 0.95) -> float:
+    """Evidence that the quantile of latencies is above `bound_ms`: that more than 1 − quantile of them are.
+
+    Only what is above the edge of the bound's own cell counts, so the bound is rounded up, by at most a third.
+    Slow answers come in bouts and from callers with long prompts, so that this is rather more easily
+    convinced than Ville's inequality allows; compare with a bound well apart.
+    """
+    cell = latency_cell(bound_ms)
+    above = sum(count for place, count in histogram.items() if place > cell)
+    return exceeds(above, sum(histogram.values()), 1 - quantile)
+
+
+def quantile_ms(histogram: Mapping[int, int], quantile: float) -> float | None:
+    """The upper edge in ms of the cell of the quantile (nearest rank); None of nothing, inf above the last edge."""
+    total = sum(histogram.values())
+    if not total:
+        return None
+    return _edge_ms(histogram, math.ceil(total * quantile))
+
+
+def quantile_at_most_ms(histogram: Mapping[int, int], quantile: float) -> float:
+    """What the quantile is below with about 97.5 % confidence; inf of too few (under about 80 for a p95).
+
+    The order statistic two standard deviations of the binomial rank above (Conover 1999, section 3.2).
+    """
+    total = sum(histogram.values())
+    rank = math.ceil(total * quantile + 2 * math.sqrt(total * quantile * (1 - quantile)))
+    return _edge_ms(histogram, rank) if 0 < rank <= total else math.inf
+
+
+def _edge_ms(histogram: Mapping[int, int], rank: int) -> float:
+    """The upper edge of the cell of the rank-th smallest (from 1)."""
+    passed, last = 0, 0
+    for cell in sorted(histogram):
+        passed, last = passed + histogram[cell], cell
+        if passed >= rank:
+            break
+    return float(LATENCY_EDGES_MS[last]) if last < len(LATENCY_EDGES_MS) else math.inf
+
+
+def distinct(bits: int) -> float:
+    """How many callers set these bits of a 64-bit map: 64 ln(64/zeros), linear counting (Whang and others, 1990).
+
+    A full map counts as half a zero, which makes 310.
+    """
+    zeros = MAP_BITS - bits.bit_count()
+    return MAP_BITS * math.log(MAP_BITS / max(zeros, 0.5))
+
+
+def ratio(part: float, whole: float) -> float:
+    """part / whole, 0 of nothing."""
+    return part / whole if whole else 0.0
+
+
+def wait_s(samples: int, seen: int, over_s: float) -> float | None:
+    """About how many seconds until `samples` are there, after `seen` within `over_s`; None if there is no rate."""
+    if seen >= samples:
+        return 0.0
+    return (samples - seen) * over_s / seen if seen and over_s > 0 else None
+
+
+def merged(arms: Iterable[Arm]) -> Arm:
+    """Several arms as one: counts and histograms summed, maps of callers or-ed."""
+    ok = failed = priced = callers = callers_failing = synthetic_ok = synthetic_failed = 0
+    cost_usd = 0.0
+    latency_ms: dict[int, int] = {}
+    first_token_ms: dict[int, int] = {}
+    for arm in arms:
+        ok += arm.ok
+        failed += arm.failed
+        priced += arm.priced
+        cost_usd += arm.cost_usd
+        callers |= arm.callers
+        callers_failing |= arm.callers_failing
+        synthetic_ok += arm.synthetic_ok
+        synthetic_failed += arm.synthetic_failed
+        for cells, more in ((latency_ms, arm.latency_ms), (first_token_ms, arm.first_token_ms)):
+            for cell, count in more.items():
+                cells[cell] = cells.get(cell, 0) + count
+    return Arm(
+        ok=ok,
+        failed=failed,
+        latency_ms=latency_ms,
+        first_token_ms=first_token_ms,
+        cost_usd=cost_usd,
+        priced=priced,
+        callers=callers,
+        callers_failing=callers_failing,
+        synthetic_ok=synthetic_ok,
+        synthetic_failed=synthetic_failed,
+    )
