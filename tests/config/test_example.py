@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pointsman.config import models
+from pointsman.config import models, ramps
 from pointsman.config.plan import to_plan
 from pointsman.config.sources import load
 
@@ -19,6 +19,8 @@ SECTIONS = [
     models.PriceSettings,
     models.RouteSettings,
     models.PolicySettings,
+    ramps.RampSettings,
+    ramps.RampKindSettings,
     models.StoreSettings,
     models.ControlSettings,
     models.ProxySettings,
@@ -57,6 +59,27 @@ def test_the_example_names_every_setting(section: type[BaseModel]) -> None:
     """No setting is missing from the example, written or commented."""
     written = set(re.findall(r"^ *([a-z_]+):", uncommented(), re.MULTILINE))
     assert section.model_fields.keys() <= written
+
+
+def illustrated() -> str:
+    """The calendar and the gates that the example shows behind bars."""
+    lines = [line for line in EXAMPLE.read_text().splitlines() if line.startswith("#|")]
+    return "\n".join(line.removeprefix("#|").removeprefix("   ") for line in lines)
+
+
+def test_the_illustrated_calendar_and_gates_are_valid(tmp_path: Path) -> None:
+    """What is shown behind bars loads where it says that it would stand, and names every setting of the two."""
+    text = EXAMPLE.read_text()
+    shown = "\n".join(f"    {line}" for line in illustrated().splitlines())
+    path = tmp_path / "illustrated.yaml"
+    path.write_text(text.replace("\nramp:\n", f"\nramp:\n  canary:\n{shown}\n"))
+    canary = load(path, {}).ramp.canary
+
+    assert canary.calendar is not None
+    assert canary.calendar.days == ("tuesday", "wednesday", "thursday")
+    assert [gate.kind for gate in canary.gates] == ["webhook", "prometheus"]
+    written = set(re.findall(r"^ *(?:- )?([a-z_]+):", illustrated(), re.MULTILINE))
+    assert {*ramps.CalendarSettings.model_fields, *ramps.ExternalGateSettings.model_fields} <= written
 
 
 def test_the_example_holds_only_references() -> None:

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 # A place in the configuration: ("routes", "chat", "weights", "bedrock"); list items by their index.
 KeyPath = tuple[str | int, ...]
@@ -53,6 +53,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` that was probably meant, None if none is like it."""
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return close[0] if close else None
+
+
+class Finding(NamedTuple):
+    """Something wrong at `path`; `relies` are other places that were consulted."""
+
+    path: KeyPath
+    text: str
+    cure: str
+    relies: tuple[KeyPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,24 +5,13 @@ What one field can say is checked here; what several fields say together is chec
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+from pointsman.config.ramps import RampSettings
+from pointsman.config.section import Name, PositiveSeconds, SecretRef, Section
+
 # A route is the model name that callers send, so it may look like one ("anthropic/claude-haiku-4-5").
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
-SecretRef = Annotated[
-    str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+|credential:[A-Za-z0-9._-]+)$")
-]
-PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-class Section(BaseModel):
-    """A part of the file: unknown keys are errors, values are never guessed into another type."""
-
-    # Inputs stay out of error texts: a secret pasted in the wrong place must not reach a log.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class ProbeSettings(Section):
@@ -66,7 +55,7 @@ class ProviderSettings(Section):
     ca_file: str | None = None
     allow_plain_http: bool = False
     shared_fate: str = ""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {}  # noqa: RUF012 – pydantic copies it
     probe: ProbeSettings = ProbeSettings()
 
 
@@ -98,7 +87,7 @@ class RouteSettings(Section):
 
 
 class PolicySettings(Section):
-    """The thresholds of health; the defaults are the runbooks'."""
+    """The thresholds of health; the defaults are the runbooks'. `failover_after_s` 0: no failover by itself."""
 
     probe_failures: Annotated[int, Field(ge=1, le=100)] = 3
     live_failures: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -117,6 +106,13 @@ class PolicySettings(Section):
     publish_min_change_bp: Annotated[int, Field(ge=1, le=10_000)] = 50
     publish_min_gap_s: PositiveSeconds = 0.5
     detection_bound_s: PositiveSeconds = 30.0
+    failover_after_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
+    failback_auto: bool = True
+    failback_window_s: PositiveSeconds = 1_800.0
+    failback_threshold: Annotated[float, Field(gt=0, le=1)] = 0.99
+    failback_min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 150
+    failback_min_stay_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    failback_per_hour: Annotated[int, Field(ge=1, le=100)] = 2
 
 
 class StoreSettings(Section):
@@ -130,13 +126,17 @@ class StoreSettings(Section):
 
 
 class ControlSettings(Section):
-    """The daemon. A tick is also made at once when evidence or an operator's word arrives."""
+    """The daemon. A tick is also made at once when evidence or an operator's word arrives.
+
+    `records_mb`: how much of its decisions is kept for `explain --at` and `replay`; 0 keeps none.
+    """
 
     listen: str = "127.0.0.1:8470"
     tick_interval_s: PositiveSeconds = 1.0
     lease_ttl_s: PositiveSeconds = 6.0
     history_length: Annotated[int, Field(ge=2, le=100_000)] = 500
     events_length: Annotated[int, Field(ge=10, le=10_000_000)] = 10_000
+    records_mb: Annotated[int, Field(ge=0, le=10_240)] = 64
 
 
 class TimeoutSettings(Section):
@@ -186,6 +186,7 @@ class Settings(Section):
     targets: dict[Name, TargetSettings]
     routes: dict[RouteName, RouteSettings]
     policy: PolicySettings = PolicySettings()
+    ramp: RampSettings = RampSettings()
     store: StoreSettings = StoreSettings()
     control: ControlSettings = ControlSettings()
     proxy: ProxySettings = ProxySettings()

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from pointsman.config import addresses
-from pointsman.config.errors import KeyPath, dotted, nearest, plain
+from pointsman.config.errors import Finding, KeyPath, dotted, nearest, plain
 from pointsman.config.models import (
     PolicySettings,
     ProbeSettings,
@@ -20,6 +20,7 @@ from pointsman.config.models import (
     TargetSettings,
 )
 from pointsman.config.plan import to_bp
+from pointsman.config.ramp_rules import check_failback, check_ramps
 from pointsman.core import cadence, headers
 from pointsman.core.table import FULL_BP, percent
 
@@ -30,15 +31,6 @@ _OWN_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer"}
 )
 _OPENAI_ONLY: Final = frozenset({"openai", "gemini", "mistral"})
-
-
-class Finding(NamedTuple):
-    """Something wrong at `path`; `relies` are other places that were consulted."""
-
-    path: KeyPath
-    text: str
-    cure: str
-    relies: tuple[KeyPath, ...] = ()
 
 
 class Declared(NamedTuple):
@@ -61,6 +53,8 @@ def check(settings: Settings, declared: Declared) -> Iterator[Finding]:
     for name, route in settings.routes.items():
         yield from _route(("routes", name), route, settings, declared)
     yield from _policy(settings.policy)
+    yield from check_failback(settings.providers, settings.policy)
+    yield from check_ramps(settings.ramp)
     yield from _processes(settings)
     yield from _store(settings)
 

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from pointsman.config import models
+from pointsman.config import models, section
 from pointsman.config.errors import KeyPath, nearest, plain
 from pointsman.config.models import Settings
 
@@ -27,12 +27,12 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 }
 _PATTERNS: Final[tuple[tuple[Any, str, str], ...]] = (
     (
-        models.SecretRef,
+        section.SecretRef,
         "this must be a reference to a secret, never the secret itself",
         "write env:NAME, file:/PATH or credential:NAME, and replace the secret if the file was shared",
     ),
     (
-        models.Name,
+        section.Name,
         "this is not a name",
         "use 1 to 63 lower-case letters, digits, '.', '_' and '-', beginning with a letter or a digit",
     ),
