@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pointsman.cli.ramps import ramp_picture
 from pointsman.core.evidence import Report
 from pointsman.core.model import Health, Overlay, Phase, Plan, State
 from pointsman.core.overlays import winner
@@ -42,6 +43,7 @@ def picture(
         "configuration": {"revision": plan.revision, "digest": plan.digest, "file_differs": drift},
         "routes": routes,
         "proxies": proxies,
+        "frozen": _frozen(state, now_s),
     }
     return seen | {"warnings": _warnings(seen, state, plan, table, published_s, now_s, unusable)}
 
@@ -61,8 +63,10 @@ def _route(
     order = dict.fromkeys([*(plan_route.chain if plan_route else ()), *chain, *shares])
     overlay = winner(name, state.overlays)
     baseline = state.baselines.get(name)
+    ramp = state.ramps.get(name)
     return {
         "closed": entry.closed if entry else "",
+        "ramp": ramp_picture(ramp, now_s) if ramp is not None else None,
         "overlay": _overlay(overlay, now_s) if overlay else None,
         "baseline": {t: bp / 100 for t, bp in baseline.shares_bp.items()} if baseline else {},
         "baseline_from_file": baseline is None or baseline.shares_bp == baseline.file_bp,
@@ -74,6 +78,13 @@ def _route(
             for target in order
         ],
     }
+
+
+def _frozen(state: State, now_s: float) -> dict[str, Any] | None:
+    if state.freeze is None:
+        return None
+    freeze = state.freeze
+    return {"owner": freeze.owner, "reason": freeze.reason, "left_s": _left(freeze.until_s, now_s)}
 
 
 def _overlay(overlay: Overlay, now_s: float) -> dict[str, Any]:

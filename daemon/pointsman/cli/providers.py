@@ -14,6 +14,7 @@ from pointsman.cli.common import (
     ReasonOption,
     age,
     change,
+    duration_s,
     load_settings,
     opened,
     print_json,
@@ -130,16 +131,18 @@ def reset(
 @app.command()
 def drain(
     target: TargetArgument,
+    over: Annotated[str, typer.Option("--over", help="Within this, down to nothing; 0s: at once.")] = "1m",
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Take a target out of service.
+    """Take a target out of service, gently.
 
     Requests under way end in peace; `pointsman provider undrain` takes it back.
     """
-    _change(Verb.DRAIN, target, reason, dry_run, config, output)
+    args = {"target": target, "over_s": duration_s(over)}
+    run(lambda: change(config, Verb.DRAIN, args, reason=reason, dry_run=dry_run, output=output))
 
 
 @app.command()

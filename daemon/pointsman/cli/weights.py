@@ -1,5 +1,6 @@
 """The verbs that move traffic: weights, failover, failback, pin, unpin, config apply."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from pointsman.cli.common import (
     shares_bp,
     state_of,
     tell,
+    usage,
 )
 from pointsman.core.evidence import Verb
 
@@ -73,17 +75,28 @@ def show(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> Non
 def set_weights(
     route: RouteArgument,
     shares: SharesArgument,
+    over: Annotated[
+        str | None, typer.Option("--over", help="Step by step within this: 5m.", show_default=False)
+    ] = None,
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Set the baseline of ROUTE.
+    """Set the baseline of ROUTE, at once or --over a while.
 
     It lasts until it is set again, or until the file's own value changes.
     """
-    args = {"route": route, "shares_bp": shares_bp(shares)}
+    args = {"route": route, "shares_bp": shares_bp(shares), "over_s": optional_duration_s(over)}
     run(lambda: change(config, Verb.SET_WEIGHTS, args, reason=reason, dry_run=dry_run, output=output))
+
+
+class Mode(StrEnum):
+    """How a failover moves."""
+
+    IMMEDIATE = "immediate"
+    GRADUAL = "gradual"
+    CANARY = "canary"
 
 
 def failover(
@@ -92,6 +105,9 @@ def failover(
     goal: Annotated[
         str, typer.Option("--to", help="The target to move to; left out: the first healthy one of the chain.")
     ] = "",
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="At once, step by step (50, 25, 0 % left), or as a canary.")
+    ] = Mode.IMMEDIATE,
     lasting: ForOption = None,
     emergency: Annotated[
         bool, typer.Option("--emergency", help="Over everything else, manual pins too.")
@@ -101,11 +117,18 @@ def failover(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Move traffic away from a target at once.
+    """Move traffic away from a target.
 
-    It returns only by failback, or when --for is over.
+    It returns only by failback, or when --for is over. As a canary, it is one: see `pointsman canary`.
     """
+    if mode is Mode.CANARY:
+        if not (route and goal):
+            usage("a canary needs its route, and --to")
+        canary = {"route": route, "from": source, "to": goal}
+        run(lambda: change(config, Verb.CANARY, canary, reason=reason, dry_run=dry_run, output=output))
+        return
     args = {
+        "mode": mode.value,
         "route": route,
         "from": source,
         "to": goal,
@@ -118,13 +141,24 @@ def failover(
 def failback(
     route: OptionalRoute = "",
     target: Annotated[str, typer.Option("--target", help="Only failovers away from this target.")] = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="At once, by slow start, instead of step by step.")
+    ] = False,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Not yet: by itself, once the target has earned it.")
+    ] = False,
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """End a failover; targets come back slowly."""
-    args = {"route": route, "target": target}
+    """End a failover step by step: 10, 25, 50, 75, 100 % with a look at each.
+
+    `pointsman canary` shows and steers it, as every ramp.
+    """
+    if now and auto:
+        usage("--now and --auto exclude each other")
+    args = {"route": route, "target": target, "now": now, "auto": auto}
     run(lambda: change(config, Verb.FAILBACK, args, reason=reason, dry_run=dry_run, output=output))
 
 
