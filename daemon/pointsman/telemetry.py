@@ -23,6 +23,7 @@ PROBE_ROUND: Final = "probe.round"
 PROBE: Final = "probe"
 CONTROL_DECIDE: Final = "control.decide"
 CONTROL_PUBLISH: Final = "control.publish"
+GATE_ASKED: Final = "gate.asked"
 PROXY_REQUEST: Final = "proxy.request"
 PROXY_ATTEMPT: Final = "proxy.attempt"
 # Only these are sampled by `sample_ratio`; the control plane's own spans are few and always kept.
@@ -54,6 +55,7 @@ TABLE_VERSION: Final = "pointsman.table.version"
 REQUEST_ID: Final = "pointsman.request_id"
 ATTEMPT: Final = "pointsman.attempt"
 REASON: Final = "pointsman.reason"
+SYNTHETIC: Final = "pointsman.synthetic"
 CHANGES: Final = "pointsman.changes"
 
 FLUSH_TIMEOUT_S: Final = 5.0

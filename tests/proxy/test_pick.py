@@ -3,21 +3,13 @@
 import random
 from collections import Counter
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
 from pointsman.core.table import RouteEntry, Stage
-from pointsman.proxy.pick import (
-    Order,
-    Situation,
-    by_chance,
-    key_hash,
-    order,
-    rendezvous,
-    shares_now,
-)
+from pointsman.proxy.pick import Order, Situation, by_chance, order, shares_now
+from pointsman.proxy.settling import key_hash, settle
 
-KEYS = [key_hash(f"caller-{number}") for number in range(4000)]
+KEYS = [key_hash(f"caller-{number}") for number in range(2_000)]
 
 
 def entry(shares: dict[str, int], chain: str = "a b c", **more: object) -> RouteEntry:
@@ -30,47 +22,6 @@ def picked(
     route: RouteEntry, situation: Situation | None = None, *, key: int | None = None, u: float = 0.5
 ) -> Order:
     return order("r", route, route.shares_bp, situation or Situation(), key=key, u=u)
-
-
-@given(grown=st.integers(1, 9_999), before=st.integers(0, 9_998), key=st.integers(0, 2**64 - 1))
-def test_a_growing_weight_only_adds_callers(grown: int, before: int, key: int) -> None:
-    """Whoever was on the canary stays on it while its weight grows."""
-    low, high = sorted((before, grown))
-    if rendezvous(key, "r", {"base": 10_000 - low, "canary": low}) == "canary":
-        assert rendezvous(key, "r", {"base": 10_000 - high, "canary": high}) == "canary"
-
-
-@given(
-    shares=st.lists(st.integers(1, 5_000), min_size=3, max_size=5),
-    more=st.integers(1, 5_000),
-    key=st.integers(0, 2**64 - 1),
-)
-def test_a_caller_moves_only_to_the_target_that_grew(shares: list[int], more: int, key: int) -> None:
-    """When one weight grows and the others stay, nobody moves between the others."""
-    before = {f"t{number}": share for number, share in enumerate(shares)}
-    after = before | {"t0": before["t0"] + more}
-    was, now = rendezvous(key, "r", before), rendezvous(key, "r", after)
-    assert now in {was, "t0"}
-
-
-def test_sticky_shares_are_what_the_table_says() -> None:
-    """5 %, 25 % and 70 % of many callers land where they should, within two points."""
-    counts = Counter(rendezvous(key, "r", {"a": 500, "b": 2_500, "c": 7_000}) for key in KEYS)
-    assert abs(counts["a"] / len(KEYS) - 0.05) < 0.02
-    assert abs(counts["b"] / len(KEYS) - 0.25) < 0.02
-
-
-def test_a_caller_is_not_first_in_line_on_every_route() -> None:
-    """The buckets of two routes are independent."""
-    shares = {"base": 9_000, "canary": 1_000}
-    both = sum(rendezvous(key, "one", shares) == rendezvous(key, "two", shares) == "canary" for key in KEYS)
-    assert both / len(KEYS) < 0.03
-
-
-@given(key=st.integers(0, 2**64 - 1))
-def test_a_target_without_a_share_gets_no_caller(key: int) -> None:
-    """Zero is zero."""
-    assert rendezvous(key, "r", {"a": 0, "b": 10_000}) == "b"
 
 
 def test_without_a_key_the_pick_follows_the_shares() -> None:
@@ -177,6 +128,72 @@ def test_a_trial_is_told_from_the_reason_it_gives() -> None:
     assert not picked(entry({"a": 10_000})).trial
 
 
-def test_any_text_has_a_hash() -> None:
-    """Bytes of a header that are no UTF-8 arrive as lone surrogates."""
-    assert key_hash("session=\udce9") != key_hash("session=e")
+def test_a_target_that_is_out_loses_its_callers_and_no_other_does() -> None:
+    """Not even those whom a canary has moved: they stay with the canary."""
+    route = entry({"a": 3_000, "b": 3_000, "c": 4_000}, anchor_bp={"a": 6_000, "c": 4_000})
+    out = Situation(out={"a"})
+    for key in KEYS:
+        was, now = picked(route, key=key).targets[0], picked(route, out, key=key).targets[0]
+        assert now != "a"
+        assert was in {"a", now}
+
+
+def test_a_pin_settles_callers_by_the_routes_anchor() -> None:
+    """This proxy's callers are where they would be if the table said the pin's shares."""
+    route = entry({"a": 10_000}, anchor_bp={"a": 7_000, "c": 3_000})
+    pin = {"a": 2_000, "b": 5_000, "c": 3_000}
+    for key in KEYS:
+        pinned = picked(route, Situation(pinned_bp=pin), key=key).targets[0]
+        assert pinned == settle(key, "r", route.anchor_bp, pin)
+
+
+def test_what_the_shares_placed_counts_under_the_stamp() -> None:
+    """With a key and without one."""
+    route = entry({"a": 5_000, "b": 5_000}, ramp="r1#2")
+    assert picked(route).ramp == "r1#2"
+    assert picked(route, key=7).ramp == "r1#2"
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        Situation(trial="c"),
+        Situation(pinned_bp={"b": 10_000}),
+        Situation(out={"a"}),
+        Situation(unusable={"a"}),
+    ],
+    ids=["trial", "pin", "out", "unusable"],
+)
+def test_what_the_shares_did_not_place_counts_under_no_stamp(situation: Situation) -> None:
+    """A granted trial, a pin by hand, and the chain's next when nothing with a share is left."""
+    assert picked(entry({"a": 10_000}, ramp="r1#2"), situation).ramp == ""
+
+
+def test_a_last_resort_counts_under_no_stamp() -> None:
+    """All cool down: whoever serves was not chosen by the ramp."""
+    assert picked(entry({"a": 10_000}, last_resort=0, ramp="r1#2")).ramp == ""
+
+
+def test_other_shares_than_the_stamps_count_under_no_stamp() -> None:
+    """The canary has run out on this proxy, and the shares after it hold."""
+    route = entry({"a": 9_500, "b": 500}, ramp="r1#2")
+    assert order("r", route, {"a": 10_000}, Situation(), key=None, u=0.5).ramp == ""
+
+
+def test_synthetic_traffic_goes_where_it_asks_to() -> None:
+    """First, without a share; the rest of the chain stands behind it, and it counts under the stamp."""
+    chosen = picked(entry({"a": 10_000}, ramp="r1#2"), Situation(asked="b"))
+    assert (chosen.targets, chosen.reason, chosen.ramp) == (("b", "a", "c"), "synthetic", "r1#2")
+
+
+def test_synthetic_traffic_measures_what_is_out() -> None:
+    """Of a target that fails here, the measurement is wanted most; nor does a pin divert it."""
+    asked = Situation(asked="b", out={"b"}, pinned_bp={"c": 10_000})
+    assert picked(entry({"a": 10_000}), asked).targets[0] == "b"
+
+
+@pytest.mark.parametrize(("asked", "unusable"), [("x", ""), ("b", "b")])
+def test_a_wish_that_cannot_be_met_is_placed_like_any_other(asked: str, unusable: str) -> None:
+    """No target of the chain, or one that this proxy cannot serve."""
+    chosen = picked(entry({"a": 10_000}), Situation(asked=asked, unusable={unusable}))
+    assert (chosen.targets[0], chosen.reason) == ("a", "share 100 %")

@@ -36,3 +36,18 @@ async def test_a_request_is_a_span_with_its_attempts_below(world: Any, running_p
     assert served.attributes["gen_ai.request.model"] == "b-model"
     assert served.attributes["gen_ai.usage.output_tokens"] > 0
     assert "secret" not in "".join(span.to_json() for span in (failed, served, request))
+
+
+async def test_synthetic_traffic_is_marked_in_its_spans(world: Any, running_proxy: Any) -> None:
+    """The request and its attempts, so that dashboards can leave them out; a caller's are not."""
+    await world.provider("a")
+    world.route("chat", chain="a")
+    await world.publish()
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    async with running_proxy(tracer=provider.get_tracer("test")) as caller:
+        await caller.chat(headers={"x-pointsman-synthetic": "1"})
+        await caller.chat()
+    marks = [span.attributes.get("pointsman.synthetic") for span in exporter.get_finished_spans()]
+    assert marks == [True, True, None, None]

@@ -46,7 +46,7 @@ def news(report: ArmReport, counted: ArmReport | None) -> Arm:
         latency_ms=_cells(report.latency_ms, old.latency_ms),
         first_token_ms=_cells(report.first_token_ms, old.first_token_ms),
         cost_usd=max(0.0, report.cost_usd - old.cost_usd),
-        priced=_more(report.counts, old.counts, (Fault.OK.value,)) if report.cost_usd > 0 else 0,
+        priced=max(0, report.priced - old.priced),
         callers=report.callers,
         callers_failing=report.callers_failing,
         synthetic_ok=_more(report.synthetic, old.synthetic, (Fault.OK.value,)),

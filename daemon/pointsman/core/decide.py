@@ -77,9 +77,9 @@ def decide(
     out = {
         name: s.why or "is out of service" for name, s in standings.items() if not (s.eligible and s.factor)
     }
-    state, moved = ramping.advance(state, known, evidence, plan, live, out, published, now_s)
+    state, moved = ramping.advance(state, known, evidence, live, out, published, now_s)
     routed = {name: entry.shares_bp for name, entry in published.routes.items()} if published else {}
-    state, left = failover.automatic(state, plan, routed, now_s)
+    state, left = failover.automatic(state, plan, routed, out, now_s)
     notes += moved + left
     urgent = urgent or any(note.kind in URGENT for note in moved)
     derived, reasons, table_notes = _table(state, plan, standings, now_s, epoch, published)
@@ -307,6 +307,7 @@ def _table(
             later=tuple(stages),
             closed=now.closed,
             anchor_bp=baseline.file_bp,
+            wanted_bp=wanted.shares_bp,
             ramp=ramping.stamp_of(name, state),
         )
         reasons[name] = now.reasons

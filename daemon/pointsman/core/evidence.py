@@ -122,7 +122,8 @@ class ArmReport(Struct, kw_only=True, omit_defaults=True):
 
     First attempts that the table's shares sent there, under the table that carried the stamp; no trials, no
     fallbacks, nothing that a local pin or a session of the provider's decided. `counts` and `synthetic` by fault
-    class; histograms and maps as in TargetReport, the maps since the stamp began.
+    class; histograms and maps as in TargetReport, the maps since the stamp began. `cost_usd` is that of the `priced`
+    requests, whose answers told their tokens.
     """
 
     counts: dict[str, int] = {}
@@ -130,6 +131,7 @@ class ArmReport(Struct, kw_only=True, omit_defaults=True):
     latency_ms: dict[int, int] = {}
     first_token_ms: dict[int, int] = {}
     cost_usd: float = 0.0
+    priced: int = 0
     callers: int = 0
     callers_failing: int = 0
 
@@ -139,7 +141,7 @@ class Report(Struct, kw_only=True, omit_defaults=True):
 
     `accepted` is validated, `serving` is routed by; `rejected` is the reason for refusing a newer one;
     `missing` names targets that this proxy cannot serve (a secret that is not there) with the reason. `ramps`:
-    stamp of a ramp → target → its arm, for the stamps of the present tables.
+    stamp of a ramp → target → its arm, for the stamps of the present tables and the last ones before.
     """
 
     format: int = EVIDENCE_FORMAT

@@ -8,6 +8,7 @@ from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_co
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
 from pointsman.core.evidence import RateLimit
+from pointsman.proxy.arms import Arms
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.job import Job
 from pointsman.proxy.local import LocalBreaker
@@ -44,11 +45,12 @@ class Account:
     """One attempt. `tokens` may be filled in until it is closed."""
 
     def __init__(
-        self, books: "Books", job: Job, endpoint: Endpoint, reason: str, grant: int, parent: Span
+        self, books: "Books", job: Job, endpoint: Endpoint, reason: str, grant: int, stamp: str, parent: Span
     ) -> None:
         self._books = books
         self._job = job
         self._grant = grant
+        self._stamp = stamp
         self._began_s = time.monotonic()
         self._first_s: float | None = None
         self._closed = False
@@ -109,7 +111,9 @@ class Account:
             generation=self.endpoint.generation,
             grant=self._grant,
             synthetic=self._job.synthetic,
+            stamp=self._stamp,
         )
+        self._books.arms.record(seen)
         if self._books.ledger.record(seen, self._books.clock.now_s()):
             self._books.wake()
 
@@ -123,6 +127,8 @@ class Account:
             span.set_attribute(t.TARGET, self.endpoint.target)
             span.set_attribute(t.REASON, self.reason)
             span.set_attribute(t.FAULT, outcome.fault.value)
+            if self._job.synthetic:
+                span.set_attribute(t.SYNTHETIC, True)
             if outcome.status:
                 span.set_attribute(t.HTTP_STATUS, outcome.status)
             if not outcome.ok:
@@ -143,10 +149,15 @@ class Books:
         self.tracer = tracer
         self.wake = wake
         self.grants = Grants()
+        self.arms = Arms()
 
-    def open(self, job: Job, endpoint: Endpoint, reason: str, parent: Span, *, trial: bool) -> Account:
-        """An attempt begins; `trial`: the one that the table granted."""
+    def open(
+        self, job: Job, endpoint: Endpoint, reason: str, parent: Span, *, trial: bool, stamp: str
+    ) -> Account:
+        """An attempt begins; `trial`: the one that the table granted; `stamp`: the ramp's that it counts under."""
         grant = job.view.grants.get(endpoint.target, 0) if trial else 0
         if grant:
             self.grants.take(endpoint.target, grant)
-        return Account(self, job, endpoint, reason, grant, parent)
+        if stamp:
+            self.arms.began(stamp)
+        return Account(self, job, endpoint, reason, grant, stamp, parent)

@@ -72,8 +72,14 @@ class Forwarder:
             reason = chosen.reason
             if tried:
                 reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}"
-            trial = chosen.trial and number == 1
-            account = self._books.open(job, job.view.endpoints[target], reason, span, trial=trial)
+            account = self._books.open(
+                job,
+                job.view.endpoints[target],
+                reason,
+                span,
+                trial=chosen.trial and not tried,
+                stamp="" if tried else chosen.ramp,
+            )
             try:
                 answer = await self._attempt(job, account)
                 if isinstance(answer, Failed) or (
@@ -142,7 +148,7 @@ class Forwarder:
         usable = {name for name in members if name in endpoints}
         if job.api is Api.EMBEDDINGS:
             usable = {name for name in usable if endpoints[name].model == home_model(job)}
-        may_try = job.counts and job.view.grants
+        may_try = job.counts and job.view.grants and not job.asked
         return Situation(
             out={
                 name
@@ -152,6 +158,7 @@ class Forwarder:
             },
             unusable=members - usable,
             trial=self._books.grants.offer(job.view, usable.intersection(route.chain)) if may_try else "",
+            asked=job.asked,
             pinned_bp=pin.shares_bp if pin else None,
             forced=pin.force if pin else False,
         )

@@ -9,8 +9,8 @@ from pointsman.core.model import Family
 from pointsman.proxy.api import Api
 from pointsman.proxy.body import Head, decompressed, read_head, with_model
 from pointsman.proxy.headers import Pairs
-from pointsman.proxy.pick import key_hash
 from pointsman.proxy.requests import Record
+from pointsman.proxy.settling import key_hash
 from pointsman.proxy.view import View
 
 # Claude Code and Codex name their sessions; any other client may.
@@ -47,6 +47,11 @@ class Job:
     def synthetic(self) -> bool:
         """Traffic made for a canary, counted apart."""
         return self.low.get("x-pointsman-synthetic") == "1"
+
+    @property
+    def asked(self) -> str:
+        """The target that synthetic traffic asks for, or "": callers have no say in it."""
+        return self.low.get("x-pointsman-arm", "") if self.synthetic else ""
 
     @property
     def counts(self) -> bool:

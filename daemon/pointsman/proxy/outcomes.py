@@ -24,7 +24,8 @@ TELLS_NOTHING: Final = frozenset({Fault.ABANDONED, Fault.CALLER, Fault.CONTENT_F
 class Seen(Struct, frozen=True, kw_only=True):
     """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
 
-    `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began.
+    `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began; `stamp`
+    the ramp's that it counts under, "" if none.
     """
 
     target: str
@@ -40,6 +41,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     generation: int = 0
     grant: int = 0
     synthetic: bool = False
+    stamp: str = ""
 
 
 class Callers:

@@ -1,87 +1,48 @@
 """Which target a request goes to, and in which order it falls over. Pure.
 
-- A caller with a sticky key keeps its side: weighted rendezvous hashing. Each target draws a number from the
-  caller's key, and its weight scales it; the best draw wins. A target whose weight grows while no other's does
-  can only gain callers, never lose one.
+- Synthetic traffic goes first to the target that it asks for.
+- A caller with a sticky key keeps its side: `proxy/settling.py` settles it by the route's anchor and its shares.
 - Without a key the pick is random by the shares.
 - After the first, the chain's order; those that this proxy has ejected by itself come last, and a target that
   the proxy cannot serve at all (no credential) not at all.
 """
 
-import hashlib
-import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
 
 from msgspec import Struct
 
 from pointsman.core.table import RouteEntry, percent
-
-_MASK: Final = (1 << 64) - 1
+from pointsman.proxy.settling import settle
 
 
 class Order(Struct, frozen=True):
-    """The targets to try, first to last, and why the first is first; `trial`: it is one that was granted."""
+    """The targets to try, first to last, and why the first is first; `trial`: it is one that was granted.
+
+    `ramp`: the stamp that the first attempt counts under, "" if it counts under none: only what the table's
+    shares placed does, and what synthetic traffic asked for.
+    """
 
     targets: tuple[str, ...]
     reason: str
     trial: bool = False
+    ramp: str = ""
 
 
 class Situation(Struct, frozen=True, kw_only=True):
     """What this proxy knows that the table does not.
 
     `out`: ejected locally, tried last; `unusable`: never tried; `trial`: a half-open target that this request is
-    to try first, or ""; `pinned_bp`: an operator's shares for this proxy alone, with `forced` also for targets
-    that are out, or that the table takes out of the chain.
+    to try first, or ""; `asked`: a target of the chain that synthetic traffic asks for, also if it is out;
+    `pinned_bp`: an operator's shares for this proxy alone, with `forced` also for targets that are out, or that
+    the table takes out of the chain.
     """
 
     out: Collection[str] = ()
     unusable: Collection[str] = ()
     trial: str = ""
+    asked: str = ""
     pinned_bp: Mapping[str, int] | None = None
     forced: bool = False
-
-
-def key_hash(text: str) -> int:
-    """64 bits of a sticky key or a caller's identity; the text itself is kept nowhere."""
-    # Headers may hold bytes that are no UTF-8; they arrive as lone surrogates, which have no encoding of their own.
-    written = text.encode(errors="backslashreplace")
-    return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest(), "big")
-
-
-def _draw(key: int, salt: int) -> float:
-    """A number in (0, 1) that (key, salt) always gives: the finaliser of SplitMix64 (public domain, S. Vigna)."""
-    mixed = (key ^ salt) & _MASK
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    mixed ^= mixed >> 31
-    return ((mixed >> 11) + 0.5) / (1 << 53)
-
-
-def rendezvous(key: int, route: str, shares_bp: Mapping[str, int]) -> str:
-    """The target that keeps the caller `key` on `route`; "" if no share is above zero."""
-    best, best_score = "", math.inf
-    for target, share in shares_bp.items():
-        if share <= 0:
-            continue
-        score = -math.log(_draw(key, _salt(route, target))) / share
-        if score < best_score or (score == best_score and target < best):
-            best, best_score = target, score
-    return best
-
-
-_salts: dict[tuple[str, str], int] = {}
-
-
-def _salt(route: str, target: str) -> int:
-    """The route is part of the salt, so that one caller is not first in line for every canary at once."""
-    salt = _salts.get((route, target))
-    if salt is None:
-        if len(_salts) > 100_000:
-            _salts.clear()
-        salt = _salts[route, target] = key_hash(f"{route}\0{target}")
-    return salt
 
 
 def by_chance(u: float, shares_bp: Mapping[str, int]) -> str:
@@ -122,12 +83,14 @@ def order(
 ) -> Order:
     """The order of attempts of one request on the route `name`; empty targets if none can be tried."""
     tail = _tail(route, situation)
-    first, reason = _first(name, route, shares_bp, situation, key, u)
+    first, reason, placed = _first(name, route, shares_bp, situation, key, u)
     if not first:
         first = tail[0] if tail else ""
         reason = "last resort"
     targets = (first, *(target for target in tail if target != first)) if first else ()
-    return Order(targets[: route.max_attempts or None], reason, trial=bool(situation.trial))
+    # Once an overlay has run out, the shares in force are no more those that the stamp stands for.
+    ramp = route.ramp if placed and shares_bp == route.shares_bp else ""
+    return Order(targets[: route.max_attempts or None], reason, trial=bool(situation.trial), ramp=ramp)
 
 
 def _first(
@@ -137,27 +100,41 @@ def _first(
     situation: Situation,
     key: int | None,
     u: float,
-) -> tuple[str, str]:
+) -> tuple[str, str, bool]:
+    """(the target or "", why, does it count under the route's stamp)."""
     if situation.trial:
-        return situation.trial, "trial"
+        return situation.trial, "trial", False
+    if situation.asked in route.chain and situation.asked not in situation.unusable:
+        return situation.asked, "synthetic", True
     if situation.pinned_bp is not None:
         fit = set(situation.pinned_bp if situation.forced else steady_targets(route))
         fit -= set(() if situation.forced else situation.out)
         pinned = _left(_only(situation.pinned_bp, fit), situation.unusable)
-        target = _pick(name, pinned, key, u)
+        target = _pick(name, route, situation.pinned_bp, pinned, key, u)
         if target:
-            return target, "pinned"
+            return target, "pinned", False
     healthy = _left(shares_bp, {*situation.out, *situation.unusable})
-    target = _pick(name, healthy, key, u)
+    target = _pick(name, route, shares_bp, healthy, key, u)
     if not target:
-        return "", ""
+        return "", "", False
     if not route.last_resort:
-        return target, "last resort"
-    return target, "sticky" if key is not None else f"share {percent(shares_bp[target])}"
+        return target, "last resort", False
+    return target, "sticky" if key is not None else f"share {percent(shares_bp[target])}", True
 
 
-def _pick(name: str, shares_bp: Mapping[str, int], key: int | None, u: float) -> str:
-    return by_chance(u, shares_bp) if key is None else rendezvous(key, name, shares_bp)
+def _pick(
+    name: str,
+    route: RouteEntry,
+    shares_bp: Mapping[str, int],
+    left_bp: Mapping[str, int],
+    key: int | None,
+    u: float,
+) -> str:
+    """One of those that are left of the shares."""
+    if key is None:
+        return by_chance(u, left_bp)
+    wanted_bp = route.wanted_bp if shares_bp == route.shares_bp else shares_bp
+    return settle(key, name, route.anchor_bp, shares_bp, left_bp, wanted_bp)
 
 
 def _left(shares_bp: Mapping[str, int], without: Collection[str]) -> dict[str, int]:

@@ -99,7 +99,9 @@ class Reporter:
         head.pinned = ", ".join(self._pins.routes(now_s))
         if view is not None:
             books.ledger.generations({name: entry.generation for name, entry in view.table.targets.items()})
+            books.arms.keep({route.ramp for route in view.table.routes.values()})
         head.targets = books.ledger.reports(clock_s)
+        head.ramps = books.arms.reports()
         for name, endpoint in view.endpoints.items() if view else ():
             overdue, ejected = books.local.overdue(name, now_s), books.local.ejected(name, now_s)
             if overdue or ejected:

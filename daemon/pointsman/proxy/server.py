@@ -158,6 +158,8 @@ class Front:
                 span.set_attribute(t.REQUEST_ID, job.id)
                 span.set_attribute(t.TABLE_VERSION, job.view.version)
                 span.set_attribute(t.HTTP_STATUS, job.record.status)
+                if job.synthetic:
+                    span.set_attribute(t.SYNTHETIC, True)
             span.end()
 
 

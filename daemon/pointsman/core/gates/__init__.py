@@ -74,6 +74,10 @@ REQUIRABLE: Final = frozenset({"latency", "cost", "accuracy", "cache_hits"})
 FIRM: Final = frozenset({"serving"})
 
 
-def findings(sight: Sight) -> tuple[Finding, ...]:
-    """What every gate says, in their order."""
-    return tuple(gate(sight) for gate in GATES)
+# What is asked before the first step: everything else judges traffic that there is none of yet.
+BEFOREHAND: Final[tuple[Gate, ...]] = (approval, calendar, external)
+
+
+def findings(sight: Sight, gates: tuple[Gate, ...] = GATES) -> tuple[Finding, ...]:
+    """What each of the gates says, in their order."""
+    return tuple(gate(sight) for gate in gates)

@@ -11,7 +11,7 @@ def cost(sight: Sight) -> Finding:
     if policy.budget_usd is not None and spent_usd > policy.budget_usd:
         why = f"{spent_usd:.2f} USD spent of a budget of {policy.budget_usd:.2f} USD"
         return aborts("cost", why, spent_usd=spent_usd, budget_usd=policy.budget_usd)
-    if not (moved.priced and control.priced):
+    if not (moved.cost_usd and control.cost_usd):
         return absent(sight, "cost", "no prices are configured for both sides, or nothing was answered yet")
     each, before = moved.cost_usd / moved.priced, control.cost_usd / control.priced
     data = {"moved_usd": each, "control_usd": before}

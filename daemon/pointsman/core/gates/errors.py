@@ -1,5 +1,7 @@
 """Do more requests fail on the moved side than may, or than on the control?"""
 
+from msgspec.structs import replace
+
 from pointsman.core.gates.sight import Sight, aborts, absent, holds, passes
 from pointsman.core.ramp_model import Finding
 from pointsman.core.stats import worse
@@ -13,7 +15,8 @@ def errors(sight: Sight) -> Finding:
     cutover rule holds: evidence, and more than `pass_ratio` of failures, is enough.
     """
     policy, moved = sight.ramp.policy, sight.sides.moved
-    seen = worse(sight.stamps, policy)
+    limits = replace(policy, abort_ratio=policy.pass_ratio) if sight.baking else policy
+    seen = worse(sight.stamps, limits)
     data = {
         "moved_rate": seen.canary_ratio,
         "control_rate": seen.control_ratio,
