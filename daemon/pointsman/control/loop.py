@@ -9,7 +9,6 @@ daemon or a proxy has seen, the store has gone back (flushed, or restored from a
 what people decided is restored from memory or from our own disk, and everything is published anew.
 """
 
-import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -25,10 +24,11 @@ from pointsman.control.inbox import Inbox
 from pointsman.control.leader import Leadership
 from pointsman.control.memory import NOTHING, Memory
 from pointsman.core import table as tables
+from pointsman.core.asked import Asked, decided
 from pointsman.core.cadence import Attention
-from pointsman.core.decide import decide
 from pointsman.core.evidence import Evidence, ProbeResult, Report, Verb, Word
-from pointsman.core.model import Answer, Decision, Health, Phase, Plan, State
+from pointsman.core.model import Decision, Health, Phase, Plan, State
+from pointsman.core.ramp_model import GateAnswer
 from pointsman.core.table import Table, Version
 from pointsman.store.client import Store
 from pointsman.store.errors import Conflict, Fenced, StoreDown, Unreadable
@@ -72,7 +72,8 @@ class Shown(Struct, frozen=True):
 class Loop:
     """One tick at a time; `attend` tells the prober what to look at, `own_plan` is what this daemon's file says.
 
-    `vouches_s`: for so many seconds a live success spares a provider's targets their paid probe.
+    `vouches_s`: for so many seconds a live success spares a provider's targets their paid probe. `record` is given
+    every decision that was acted on; `answers` gives what gates outside have answered.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class Loop:
         own_plan: Plan,
         vouches_s: Mapping[str, float],
         attend: Callable[[Attention], None],
+        record: Callable[[Lease, Asked, Decision], None],
+        answers: Callable[[], tuple[GateAnswer, ...]],
         first_round_s: float,
         tracer: Tracer,
     ) -> None:
@@ -93,6 +96,8 @@ class Loop:
         self._inbox = inbox
         self._memory = memory
         self._attend = attend
+        self._record = record
+        self._answers = answers
         self._first_round_s = first_round_s
         self._tracer = tracer
         self.own_plan = own_plan
@@ -172,16 +177,25 @@ class Loop:
         evidence = await self._gather(state, reports)
         # Whoever has just begun to lead looks at every provider first: as if the table were too young to replace.
         published_s = now_s if self._first_round() else self.shown.published_s
+        asked = Asked(
+            at_s=now_s,
+            epoch=lease.epoch,
+            published=published,
+            published_s=published_s,
+            state=state,
+            evidence=evidence,
+        )
         self.clock_offset_s = now_s - time.monotonic()
         with self._tracer.start_as_current_span(telemetry.CONTROL_DECIDE) as span:
-            ask = functools.partial(
-                decide, now_s=now_s, epoch=lease.epoch, published=published, published_s=published_s
-            )
-            decision = _decided(ask, state, evidence)
+            decision, failure = decided(asked)
             span.set_attribute(telemetry.PROBE_COUNT, len(evidence.probes))
             span.set_attribute(telemetry.CHANGES, [note.text for note in decision.notes])
+        if failure is not None:
+            said = [word.id for word in evidence.words if word.id]
+            _log.exception("the words {words} cannot be obeyed", failure, words=said)
         await self._save(lease, decision, evidence)
         await self._publish(lease, decision, now_s)
+        self._record(lease, asked, decision)
         await self._remember(self.state, self.shown.version, lease.epoch, ours=True)
         self._tell_prober(decision.state, now_s)
         if decision.yields:
@@ -277,7 +291,7 @@ class Loop:
         if self._unheard is None:
             self._unheard = set((state.plan or self.own_plan).providers)
         self._unheard.difference_update(probe.provider for probe in probes)
-        return Evidence(probes=probes, reports=tuple(reports), words=tuple(words))
+        return Evidence(probes=probes, reports=tuple(reports), words=tuple(words), gates=self._answers())
 
     async def _save(self, lease: Lease, decision: Decision, evidence: Evidence) -> None:
         answers = tuple(answer for answer in decision.answers if answer.word)
@@ -367,27 +381,6 @@ class Loop:
             "to make it the active one. It differs: {differences}",
             differences="; ".join(lines) or "in parts that routing does not depend on",
         )
-
-
-def _decided(ask: Callable[[State, Evidence], Decision], state: State, evidence: Evidence) -> Decision:
-    """The decision; without the operators' words if it fails on them.
-
-    A bug ends the daemon, and the next one begins anew. But words stay in the store: one that breaks the decision
-    would break it for ever, with nobody left to hear the word that helps.
-    """
-    try:
-        return ask(state, evidence)
-    except Exception as error:  # the border between what strangers wrote and what we decide
-        said = tuple(word for word in evidence.words if word.id)
-        if not said:
-            raise
-        _log.exception("the words {words} cannot be obeyed", words=[word.id for word in said])
-        ours = tuple(word for word in evidence.words if not word.id)
-        decision = ask(state, replace(evidence, words=ours))
-        why = f"not obeyed, the decision failed on it ({type(error).__name__}): look at the daemon's log"
-        refusals = tuple(Answer(word=word.id, ok=False, text=why) for word in said)
-        after = replace(decision.state, words_cursor=said[-1].id)
-        return replace(decision, state=after, answers=(*decision.answers, *refusals))
 
 
 def plan_word(plan: Plan, *, reason: str = "first configuration") -> Word:

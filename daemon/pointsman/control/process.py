@@ -23,9 +23,12 @@ from pointsman.control.inbox import Inbox
 from pointsman.control.leader import Leadership
 from pointsman.control.loop import Loop, plan_args
 from pointsman.control.memory import Memory
+from pointsman.control.outside import Outside
+from pointsman.control.recorder import Recorder
 from pointsman.core.cadence import Attention
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Plan
+from pointsman.core.ramping import running
 from pointsman.store.client import Store
 from pointsman.store.errors import StoreDown, StoreError
 
@@ -66,6 +69,8 @@ class Control:
         self._inbox = Inbox(self._clock.wake)
         self._memory = Memory(state_dir / f"control-{settings.environment}-{settings.fleet}.json")
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._recorder = Recorder(store.records, f"pointsman {__version__}, {self.owner}")
+        self._outside = Outside(settings, self.now_s, self._clock.wake, tracer)
         # A write begun at the fence must have ended, one way or the other, when the lease runs out.
         margin_s = min(max(settings.store.timeout_s, self._ttl_s / 10), self._ttl_s / 3)
         self.leadership = Leadership(
@@ -84,6 +89,8 @@ class Control:
             own_plan=plan,
             vouches_s=_vouches_s(settings),
             attend=attend,
+            record=self._recorder.take,
+            answers=self._outside.drain,
             first_round_s=first_round_s,
             tracer=tracer,
         )
@@ -109,6 +116,8 @@ class Control:
                     group.start_soon(self.leadership.keep, name="control.lease")
                     group.start_soon(self._listen_for_wakes, name="control.wakes")
                     group.start_soon(self._tick_for_ever, name="control.loop")
+                    group.start_soon(self._recorder.run, name="control.records")
+                    group.start_soon(self._outside.run, name="control.gates")
             finally:
                 with anyio.move_on_after(2.0, shield=True):
                     await self.leadership.release()
@@ -119,6 +128,7 @@ class Control:
         A standby only keeps it to compare with, or every daemon of a fleet would say the same word.
         """
         self.loop.own_plan, self.loop.vouches_s = plan, _vouches_s(settings)
+        self._outside.reconfigure(settings)
         state = self.loop.state
         active = state.plan if state else None
         if self.leadership.lease is None:
@@ -152,7 +162,8 @@ class Control:
         while True:
             await self._clock.next()
             try:
-                await self.loop.tick()
+                decision = await self.loop.tick()
+                self._outside.watch(running(decision.state) if decision is not None else ())
             except StoreDown as error:
                 self._store_is_away(error, "proxies keep routing by their last table")
                 if self.leadership.lease is None:
