@@ -334,6 +334,7 @@ def _after_trials(target: str, health: Health, seen: Seen, context: Context, not
         refuses=False,
         reason="",
         out_since_s=0.0,
+        probes=(),  # what a failback is earned by begins now
     )
 
 

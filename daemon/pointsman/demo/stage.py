@@ -48,7 +48,9 @@ MODELS: Final = {
 # Shortened, so that a story of minutes fits into one: said on the screen, and in the summary.
 SHORTENED: Final = {
     "cooldown": "3 s instead of 30 to 300 s",
-    "slow start": "5 s instead of 60 s",
+    "slow start": "3 s instead of 60 s",
+    "failover": "2 s after a trip instead of 120 s, and failback after 4 good probes instead of 150 in 30 min",
+    "ramps": "steps of 1 s and 5 to 20 requests instead of 2 to 5 min and 60 to 300; baking 2 s instead of 30 min",
     "probes": "every 2 and 5 s instead of every 10 and 30 s",
     "lease": "3 s instead of 6 s",
 }
@@ -119,7 +121,23 @@ class Stage:
                     "chain": ["anthropic", "openrouter"],
                 },
             },
-            "policy": {"cooldown_max_s": 3.0, "slow_start_s": 5.0},
+            "policy": {
+                "cooldown_max_s": 3.0,
+                "slow_start_s": 3.0,
+                "failover_after_s": 2.0,
+                "failback_min_stay_s": 1.0,
+                "failback_min_samples": 4,
+            },
+            "ramp": {
+                "canary": {
+                    "steps": [10, 50, 100],
+                    "first_hold_s": 1.0,
+                    "hold_s": 1.0,
+                    "samples": [10, 20],
+                    "bake_s": 2.0,
+                },
+                "failback": {"steps": [10, 50, 100], "first_hold_s": 1.0, "hold_s": 1.0, "samples": [5]},
+            },
             "control": {"listen": f"127.0.0.1:{ports[0]}", "lease_ttl_s": 3.0},
             "proxy": {"timeouts": {"connect_s": 2.0, "first_byte_s": 5.0, "idle_s": 5.0, "response_s": 20.0}},
         }

@@ -1,4 +1,5 @@
-"""The story: bedrock dies hard, comes back, is rate limited; a caller misbehaves; the store is killed.
+"""The story: bedrock dies hard, comes back step by step, is rate limited; a caller misbehaves; a good canary is
+promoted and a bad one aborted; the store is killed.
 
 Nothing is staged but the misfortunes: what is told and measured is what the daemon, the store and the proxies
 themselves say.
@@ -11,7 +12,9 @@ from typing import Final
 import anyio
 
 from pointsman.core import table as tables
+from pointsman.core.evidence import Verb
 from pointsman.core.model import Note
+from pointsman.core.ramp_model import RampPhase
 from pointsman.core.table import Table, TableError, Version
 from pointsman.demo.stage import SHORTENED, Stage
 from pointsman.demo.summary import Event, Summary
@@ -22,6 +25,7 @@ from pointsman.store.errors import StoreError
 STREAMS_AT_THE_KILL: Final = 20
 BAD_REQUESTS: Final = 60
 RETRY_AFTER_S: Final = 3.0
+BAD_RATE: Final = 0.2
 _LOOK_S: Final = 0.02
 _PATIENCE_S: Final = 20.0
 
@@ -39,6 +43,7 @@ class Story:
         self.duration_s = duration_s
         self.notes: list[Note] = []
         self.events: list[Event] = []
+        self.ramps: list[RampPhase] = []
         self.table: Table | None = None
         self.store_away = False
 
@@ -50,13 +55,17 @@ class Story:
         """All acts, in order; the last one ends at `duration_s`."""
         await self._until(0.08)
         await self._kill()
-        await self._until(0.30)
+        await self._until(0.22)
         await self._come_back()
-        await self._until(0.58)
+        await self._until(0.48)
         await self._rate_limit()
-        await self._until(0.72)
+        await self._until(0.56)
         await self._bad_caller()
-        await self._until(0.78)
+        await self._until(0.60)
+        await self._canary()
+        await self._until(0.76)
+        await self._bad_canary()
+        await self._until(0.84)
         await self._kill_store()
         await self._until(1.0)
 
@@ -89,10 +98,12 @@ class Story:
     def _share_bp(self, target: str) -> int:
         return self.table.routes["chat"].shares_bp.get(target, 0) if self.table else -1
 
-    async def _wait(self, condition: Callable[[], bool | Awaitable[bool]]) -> float:
+    async def _wait(
+        self, condition: Callable[[], bool | Awaitable[bool]], patience_s: float = _PATIENCE_S
+    ) -> float:
         """Seconds until the condition held. Raises TimeoutError after a patience that nothing here should need."""
         began = time.monotonic()
-        with anyio.fail_after(_PATIENCE_S):
+        with anyio.fail_after(patience_s):
             while True:
                 held = condition()
                 if not isinstance(held, bool):
@@ -139,14 +150,17 @@ class Story:
         )
 
     async def _come_back(self) -> None:
-        self._tell("— bedrock is back: it must pass its trials, then it starts slowly")
+        self._tell(
+            "— bedrock is back: it must pass its trials and hold, then its traffic returns step by step"
+        )
         since, began = len(self.notes), time.monotonic()
         self._stage.fakes["bedrock"].revive()
-        await self._wait(lambda: self._share_bp("bedrock") >= 5_000)
+        await self._wait(lambda: self._share_bp("bedrock") >= 5_000, 60.0)
         recovery_s = time.monotonic() - began
-        steps = sum(note.kind == "table.published" for note in self.notes[since:])
-        self._tell(f"— bedrock has its share again after {recovery_s:.1f} s, in {steps} steps")
-        self.events.append(Event(name="bedrock recovers", recovery_s=recovery_s, note=f"{steps} tables"))
+        steps = sum(note.kind == "ramp.step" for note in self.notes[since:])
+        self._tell(f"— bedrock has its share again after {recovery_s:.1f} s, by a failback of {steps} steps")
+        told = f"failback of {steps} steps"
+        self.events.append(Event(name="bedrock recovers", recovery_s=recovery_s, note=told))
 
     async def _rate_limit(self) -> None:
         self._tell(f"— bedrock answers 429 with Retry-After: {RETRY_AFTER_S:.0f}")
@@ -166,6 +180,31 @@ class Story:
         answered = ", ".join(f"{count} × HTTP {status}" for status, count in sorted(statuses.items()))
         self._tell(f"— {answered}; targets ejected for it: {len(tripped)}")
         self.events.append(Event(name="a caller's bad requests", note=f"{answered}; ejected: {len(tripped)}"))
+
+    async def _canary(self) -> None:
+        self._tell("— a canary: google is to take bedrock's share, if it does as well")
+        took_s = await self._ramp("bedrock", "google", "the good canary", RampPhase.PROMOTED)
+        self.events.append(Event(name="a good canary", recovery_s=took_s, note="promoted by itself"))
+
+    async def _bad_canary(self) -> None:
+        self._tell(
+            f"— a bad canary: meta is to take google's share, and {BAD_RATE:.0%} of its answers are 500s"
+        )
+        self._stage.fakes["meta"].set_faults(Fault(kind=Kind.STATUS, status=500, rate=BAD_RATE))
+        took_s = await self._ramp("google", "meta", "the bad canary", RampPhase.ABORTED)
+        self._stage.fakes["meta"].clear()
+        self.events.append(Event(name="a bad canary", recovery_s=took_s, note="aborted by itself"))
+
+    async def _ramp(self, source: str, goal: str, reason: str, expected: RampPhase) -> float:
+        """Start a canary on chat; seconds until it was over. Raises TimeoutError if it does not end as expected."""
+        since, began = len(self.notes), time.monotonic()
+        await self._stage.store.say(
+            Verb.CANARY, "demo", reason, {"route": "chat", "from": source, "to": goal}
+        )
+        kind = f"ramp.{expected.value}"
+        await self._wait(lambda: any(note.kind == kind for note in self.notes[since:]), 60.0)
+        self.ramps.append(expected)
+        return time.monotonic() - began
 
     async def _kill_store(self) -> None:
         before = self.table.version if self.table else None
@@ -197,6 +236,8 @@ class Story:
             fell_over=tally.fell_over,
             detection_s=death.detection_s,
             shift_s=death.shift_s,
+            canary_promoted=RampPhase.PROMOTED in self.ramps,
+            canary_aborted=RampPhase.ABORTED in self.ramps,
             table_version=self._version(),
             tables=sum(note.kind == "table.published" for note in self.notes),
             events=self.events,

@@ -19,7 +19,10 @@ class Event(Struct, kw_only=True):
 
 
 class Summary(Struct, kw_only=True):
-    """The figures. `failed` are requests that a healthy provider could have served; none is retried by the client."""
+    """The figures. `failed` are requests that a healthy provider could have served; none is retried by the client.
+
+    `canary_promoted`: the good canary was, `canary_aborted`: the bad one was, each by itself.
+    """
 
     duration_s: float
     requests: int
@@ -30,6 +33,8 @@ class Summary(Struct, kw_only=True):
     fell_over: int
     detection_s: float | None
     shift_s: float | None
+    canary_promoted: bool
+    canary_aborted: bool
     table_version: str
     tables: int
     events: list[Event]
