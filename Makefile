@@ -1,6 +1,6 @@
 # Everything a newcomer types. Nothing here needs root, a server or an account.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt cover mutate lock clean
+.PHONY: help demo test check bench bench-ramps fmt cover mutate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,6 +32,9 @@ mutate: $(VENV)/.test  ## plant bugs in the core and count how many the tests ca
 
 bench: $(VENV)/.test  ## measure; prints ratios within one run and writes bench/out/*.json
 	$(BIN)/python -m bench $(BENCH)
+
+bench-ramps: $(VENV)/.test  ## Monte Carlo of canary ramps: false aborts, detection, time to promote
+	$(BIN)/python -m bench ramps $(BENCH)
 
 fmt: $(VENV)/.check  ## format and fix what can be fixed
 	$(BIN)/ruff format .

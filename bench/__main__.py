@@ -16,11 +16,13 @@ from bench.sheet import keep
 OUT: Final = Path(__file__).parent / "out"
 BENCHES: Final = {
     "decide": "what one decision costs",
+    "records": "what recording a decision costs, and reading and replaying it",
     "feeds": "from publication to the last proxy that routes by it",
     "reports": "what the proxies' reports cost the store and the leader",
     "probing": "10,000 targets every 30 s on one core",
     "proxy": "throughput, added latency and streams, beside nginx",
     "memory": "resident memory of daemon and proxy",
+    "ramps": "false aborts, missed and found regressions of simulated canaries",
 }
 
 

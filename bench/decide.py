@@ -38,7 +38,7 @@ TRIPS_MAX = 60
 class World:
     """State, table and time of one size; each tick goes on from the last."""
 
-    def __init__(self, targets: int) -> None:
+    def __init__(self, targets: int, proxies: int = PROXIES) -> None:
         self.plan: Plan = to_plan(world.settings_of(world.sized(targets, max(1, targets // 5))))
         self.now_s = world.NOON_S
         first = world.first_decision(self.plan, epoch=EPOCH, now_s=self.now_s)
@@ -49,7 +49,7 @@ class World:
         self._reports: tuple[Report, ...] = ()
         names = list(self.plan.targets)
         width = min(TARGETS_REPORTED, targets)
-        starts = range(0, PROXIES * width, width)
+        starts = range(0, proxies * width, width)
         self._seen_by = [[names[(start + place) % targets] for place in range(width)] for start in starts]
         self._generate = itertools.cycle(self.plan.targets.values())
         self._reach = itertools.cycle(self.plan.providers)

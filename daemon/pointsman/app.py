@@ -175,6 +175,7 @@ def connect(settings: Settings, url: str) -> Store:
         timeout_s=settings.store.timeout_s,
         history_length=settings.control.history_length,
         events_length=settings.control.events_length,
+        records_bytes=settings.control.records_mb * 1024 * 1024,
     )
 
 
@@ -213,6 +214,7 @@ def _add_control(process: Process, store: Store, tracer: "Tracer") -> None:
     from pointsman.core.cadence import Attention  # noqa: PLC0415
     from pointsman.probing.access import access_of  # noqa: PLC0415
     from pointsman.probing.prober import Prober  # noqa: PLC0415
+    from pointsman.probing.smallest import smallest  # noqa: PLC0415
 
     settings = process.settings
     slowest_s = max((one.probe.reach_timeout_s for one in settings.providers.values()), default=0.0)
@@ -231,6 +233,7 @@ def _add_control(process: Process, store: Store, tracer: "Tracer") -> None:
         state_dir=state_dir(settings),
         attend=attend,
         first_round_s=slowest_s + FIRST_ROUND_GRACE_S,
+        smallest=smallest,
         tracer=tracer,
         on_tick=process.tell,
     )

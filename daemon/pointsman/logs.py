@@ -105,11 +105,13 @@ class Log:
     def error(self, message: str, /, **fields: Any) -> None:
         self._write(logging.ERROR, message, fields)
 
-    def exception(self, message: str, /, **fields: Any) -> None:
-        """As `error`, with the traceback of the exception that is being handled."""
-        self._write(logging.ERROR, message, fields, exc_info=True)
+    def exception(self, message: str, error: BaseException | None = None, /, **fields: Any) -> None:
+        """As `error`, with the traceback of `error`, or of the exception that is being handled."""
+        self._write(logging.ERROR, message, fields, exc_info=error or True)
 
-    def _write(self, level: int, message: str, fields: dict[str, Any], *, exc_info: bool = False) -> None:
+    def _write(
+        self, level: int, message: str, fields: dict[str, Any], *, exc_info: BaseException | bool = False
+    ) -> None:
         if self._logger.isEnabledFor(level):
             # The message is an argument, not the format, so that a % or a brace in it stays what it is.
             self._logger.log(level, "%s", message, exc_info=exc_info, extra={"fields": fields})

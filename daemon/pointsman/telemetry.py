@@ -24,6 +24,7 @@ PROBE: Final = "probe"
 CONTROL_DECIDE: Final = "control.decide"
 CONTROL_PUBLISH: Final = "control.publish"
 GATE_ASKED: Final = "gate.asked"
+SYNTHETIC_ASKED: Final = "synthetic.request"
 PROXY_REQUEST: Final = "proxy.request"
 PROXY_ATTEMPT: Final = "proxy.attempt"
 # Only these are sampled by `sample_ratio`; the control plane's own spans are few and always kept.

@@ -48,6 +48,15 @@ class TestQuick:
         one, fifty = rows(tmp_path / "feeds.json")
         assert 0 < one["last swapped p50 (ms)"] <= fifty["last swapped p50 (ms)"]
 
+    def test_records(self, tmp_path: Path) -> None:
+        """Both kinds of decision are recorded in less than they say, and are replayed."""
+        done = bench("records", "--quick", "--out", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        measured = rows(tmp_path / "records.json")
+        assert [row["decision"] for row in measured] == ["quiet", "trip"]
+        assert all(row["replayed p50 (CPU ms)"] > 0 for row in measured)
+        assert all(0 < row["stored (bytes)"] < row["JSON (bytes)"] for row in measured)
+
     def test_a_name_that_is_none(self) -> None:
         """A bench that does not exist is refused with the names of those that do."""
         done = bench("decided")

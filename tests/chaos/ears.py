@@ -1,6 +1,7 @@
 """Those who listen for secrets: an OTLP receiver, everything in the store, every file, and a provider that repeats."""
 
 import gzip
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ async def everything_stored(url: str, password: str) -> AsyncIterator[tuple[str,
                 case "hash":
                     value = await client.hgetall(key)
                 case "stream":
-                    value = await client.xrange(key)
+                    value = [_unpacked(fields) for _, fields in await client.xrange(key)]
                 case "zset":
                     value = await client.zrange(key, 0, -1)
                 case "list":
@@ -95,6 +96,13 @@ async def everything_stored(url: str, password: str) -> AsyncIterator[tuple[str,
                 case _:
                     raise TypeError(f"{name} is a {kind}")
             yield f"store: {name}", key + repr(value).encode()
+
+
+def _unpacked(fields: dict[bytes, bytes]) -> list[bytes]:
+    """The fields of an entry, records with what they unpack to."""
+    return (
+        [*fields.values(), zlib.decompress(fields[b"record"])] if b"record" in fields else [*fields.values()]
+    )
 
 
 def every_file(folder: Path, *, but: Path) -> Iterator[tuple[str, bytes]]:

@@ -170,6 +170,8 @@ COMMANDS = (
     "status --output json",
     "explain chat",
     "explain parrot --output json",
+    "explain parrot --at now --output json",
+    "replay --output json",
     "weights show --output json",
     "table show --output json",
     "table history",

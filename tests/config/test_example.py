@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pointsman.config import models, ramps
+from pointsman.config import models, ramps, rollouts
 from pointsman.config.plan import to_plan
 from pointsman.config.sources import load
 
@@ -80,6 +80,32 @@ def test_the_illustrated_calendar_and_gates_are_valid(tmp_path: Path) -> None:
     assert [gate.kind for gate in canary.gates] == ["webhook", "prometheus"]
     written = set(re.findall(r"^ *(?:- )?([a-z_]+):", illustrated(), re.MULTILINE))
     assert {*ramps.CalendarSettings.model_fields, *ramps.ExternalGateSettings.model_fields} <= written
+
+
+def rollout_shown() -> str:
+    """The rollout that the example shows behind marks."""
+    lines = [line for line in EXAMPLE.read_text().splitlines() if line.startswith("#:")]
+    return "\n".join(line.removeprefix("#:") for line in lines) + "\n"
+
+
+def test_the_illustrated_rollout_is_valid(tmp_path: Path) -> None:
+    """It loads where it would stand, names every setting, and what it says of defaults is true."""
+    path = tmp_path / "rollout.yaml"
+    path.write_text(EXAMPLE.read_text() + rollout_shown())
+    shown = load(path, {}).rollouts["gateway"]
+
+    kinds = (rollouts.RolloutSettings, rollouts.StageSettings, rollouts.GoSettings)
+    fields = {field.alias or name for kind in kinds for name, field in kind.model_fields.items()}
+    written = set(re.findall(r"^ *(?:- )?([a-z_]+):", rollout_shown(), re.MULTILINE))
+    assert fields <= written
+    first = shown.stages[0]
+    plain = rollouts.StageSettings(environment="development", go=first.go)
+    planned = rollouts.rollout_plans({"a": shown})["a"].stages[0]
+    assert first.go.cache_hit_ratio == 0.4
+    assert first.go.model_copy(update={"cache_hit_ratio": None}) == rollouts.GoSettings()
+    assert planned == rollouts.rollout_plans({"a": shown.model_copy(update={"stages": (plain,)})})["a"].stages[0]
+    assert shown.report_hour == rollouts.RolloutSettings.model_fields["report_hour"].default
+    assert [stage.approval for stage in shown.stages] == [False, True, False]
 
 
 def test_the_example_holds_only_references() -> None:

@@ -17,6 +17,7 @@ from pointsman.core.cadence import Attention
 from pointsman.core.errors import SUCCESS, Outcome, Wire, of_wire
 from pointsman.core.evidence import ProbeKind, ProbeResult, Report
 from pointsman.core.table import Table, Version, decode
+from pointsman.probing.smallest import smallest
 from pointsman.store.client import Store
 from pointsman.store.keys import Keys
 
@@ -58,6 +59,7 @@ class Daemon:
             state_dir=state_dir,
             attend=self.attentions.append,
             first_round_s=5.0,
+            smallest=smallest,
             tracer=NoOpTracer(),
             on_tick=self._count,
         )

@@ -9,7 +9,7 @@ from pointsman.core.breaker import due, factor, step
 from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import ProbeKind
 from pointsman.core.health import Seen
-from pointsman.core.model import Health, Phase, Policy
+from pointsman.core.model import Bucket, Health, Phase, Policy
 from world import NOON_S
 
 
@@ -235,11 +235,12 @@ def test_reach_does_not_lift_what_both_barred(order: tuple[ProbeKind, ...]) -> N
 
 
 def test_unbarred() -> None:
-    """Lifted, nothing of it is left but a slow start."""
+    """Lifted, nothing of it is left but a slow start, and what a failback goes by."""
     barred, _ = stepped(HEALTHY, probes("401", "401"))
     after, _ = stepped(barred, probes("ok"), now_s=NOON_S + 5)
 
-    assert after == replace(HEALTHY, back_s=NOON_S + 5, generation=1, last_success_s=NOON_S)
+    seen = (Bucket(NOON_S, {"failed": 2, "ok": 1}),)
+    assert after == replace(HEALTHY, back_s=NOON_S + 5, generation=1, last_success_s=NOON_S, probes=seen)
 
 
 def test_looked_at_again() -> None:

@@ -288,7 +288,7 @@ def test_a_trip_forgets_the_runs() -> None:
 
     assert after == Health(
         phase=Phase.COOLDOWN, since_s=NOON_S, failures=5, cooldown_until_s=NOON_S + 60, reason="5 × HTTP 500",
-        last_failure="HTTP 500", last_failure_s=NOON_S,
+        last_failure="HTTP 500", last_failure_s=NOON_S, out_since_s=NOON_S, trips=(NOON_S,),
     )  # fmt: skip
 
 

@@ -13,10 +13,11 @@ from world import NOON_S
 
 
 def test_nothing_counts_in_a_cooldown() -> None:
-    """Failures in a cooldown, probed or live, count nothing and tell nothing."""
+    """Failures in a cooldown, probed or live, count for nothing but the failback, and tell nothing."""
     after, told = stepped(COOLING, probes("500", "refused"), live(40, outage=40), now_s=NOON_S + 1)
 
-    assert replace(after, last_failure="", last_failure_s=0, refuses=True) == COOLING
+    assert replace(after, last_failure="", last_failure_s=0, refuses=True, probes=()) == COOLING
+    assert after.probes == (Bucket(NOON_S, {"failed": 2}),)
     assert (after.last_failure, told) == ("connection refused", [])
 
 
@@ -24,7 +25,12 @@ def test_a_success_in_a_cooldown() -> None:
     """A success does not end a cooldown either; it is remembered."""
     after, _ = stepped(COOLING, probes("ok"), live(0, last_ok_s=NOON_S + 1, ok=9), now_s=NOON_S + 2)
 
-    assert after == replace(COOLING, last_success_s=NOON_S + 1, last_live_success_s=NOON_S + 1)
+    assert after == replace(
+        COOLING,
+        last_success_s=NOON_S + 1,
+        last_live_success_s=NOON_S + 1,
+        probes=(Bucket(NOON_S, {"ok": 1}),),
+    )
 
 
 def test_half_open() -> None:

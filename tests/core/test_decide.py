@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pointsman.core.decide import decide, standing
+from pointsman.core.decide import decide
 from pointsman.core.evidence import Evidence, ProbeKind, Verb
 from pointsman.core.model import Health, OnExpiry, Overlay, OverlayKind, Phase, Policy, State
+from pointsman.core.standing import standing
 from pointsman.core.table import Version, validate
 from world import CHAT, NOON_S, World, plan_of
 

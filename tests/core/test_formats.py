@@ -10,9 +10,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from pointsman.core import axes, errors, evidence, health, model, overlays, table, weights
+from pointsman.core import (
+    asked,
+    axes,
+    errors,
+    evidence,
+    health,
+    model,
+    overlays,
+    ramp_model,
+    record,
+    table,
+    weights,
+)
 
-MODULES = (axes, errors, evidence, health, model, overlays, table, weights)
+MODULES = (asked, axes, errors, evidence, health, model, overlays, ramp_model, record, table, weights)
 STRUCTS = [
     kind
     for module in MODULES
@@ -21,16 +33,21 @@ STRUCTS = [
 ]
 NAMES = [f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}" for kind in STRUCTS]
 # What a proxy or one step of sorting fills in as it goes.
-MUTABLE = {"Lane", "TargetReport", "Report", "Seen", "Gathered", "_Format"}
+MUTABLE = {"Lane", "TargetReport", "ArmReport", "Report", "Seen", "Gathered", "_Format"}
 POSITIONAL = {"Bucket", "Version", "Outcome", "Consequence", "_Format"}
-BRIEF = {"RateLimit", "Lane", "TargetReport", "Report", "Health", "Vantage", "Path"}
+BRIEF = {"RateLimit", "Lane", "TargetReport", "ArmReport", "Arm", "Report", "Health", "Vantage", "Path"}
 ARRAYS = {"Bucket", "Version"}
 # Defaults that are something: settings, and what may be supposed of whom nothing else is known.
-SETTINGS = {"Policy"}
+SETTINGS = {"Policy", "RampPlan", "RampPolicy", "Calendar", "ExternalGate"}
 SOMETHING: dict[tuple[str, str], Any] = {
     ("Provider", "generate"): True,
     ("Route", "sticky_by"): ("session",),
     ("Plan", "policy"): model.Policy(),
+    ("Plan", "ramp"): model.RampPlan(),
+    ("Ramp", "phase"): ramp_model.RampPhase.PRECHECK,
+    ("Ramp", "step"): -1,
+    ("Ramp", "overruled"): -1,
+    ("Ramp", "wanted"): -1,
     ("Health", "phase"): model.Phase.UNKNOWN,
     ("Vantage", "formats"): (1,),
     ("State", "format"): 1,
@@ -38,6 +55,7 @@ SOMETHING: dict[tuple[str, str], Any] = {
     ("Report", "format"): 1,
     ("Report", "table_formats"): (1,),
     ("Table", "format"): 1,
+    ("Record", "format"): 1,
     ("Standing", "factor"): 1.0,
     ("Standing", "eligible"): True,
 }

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pointsman.core.breaker import SERVING
 from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import ProbeKind, Verb
-from pointsman.core.model import Phase
+from pointsman.core.model import Phase, Policy
 from world import CHAT, STREAM, UNARY, outcome, plan_of
 
 TARGETS = st.sampled_from(["bedrock", "google", "meta"])
@@ -26,11 +26,14 @@ SHARES = st.sampled_from(
         {"bedrock": 3_333, "google": 3_333, "meta": 3_334},
     ]
 )
+# What is out for long is left for good otherwise (test_ramp_machine.py): here everything is to come back by itself.
+STAYS = Policy(failover_after_s=0.0)
+CHAIN = {"chat": {"bedrock": 100, "google": 0, "meta": 0}, "small": {"meta": 60, "google": 40}}
 PLANS = {
-    "plain": plan_of(CHAT),
-    "chain": plan_of({"chat": {"bedrock": 100, "google": 0, "meta": 0}, "small": {"meta": 60, "google": 40}}),
-    "no generation": plan_of(CHAT, free=("bedrock", "meta")),
-    "small capacities": plan_of(CHAT, capacities={"bedrock": 9.0, "google": 1.0, "meta": 0.5}),
+    "plain": plan_of(CHAT, policy=STAYS),
+    "chain": plan_of(CHAIN, policy=STAYS),
+    "no generation": plan_of(CHAT, policy=STAYS, free=("bedrock", "meta")),
+    "small capacities": plan_of(CHAT, policy=STAYS, capacities={"bedrock": 9.0, "google": 1.0, "meta": 0.5}),
 }
 
 
@@ -111,9 +114,9 @@ class Anything(RuleBasedStateMachine):
         self.world.say(Verb.FAILOVER, **{"from": source, "to": goal, "emergency": emergency, "for_s": for_s})
         self.world.tick()
 
-    @rule(verb=st.sampled_from([Verb.FAILBACK, Verb.UNPIN]))
-    def way_back(self, verb: Verb) -> None:
-        self.world.say(verb, route="chat")
+    @rule(verb=st.sampled_from([Verb.FAILBACK, Verb.UNPIN]), now=st.booleans())
+    def way_back(self, verb: Verb, now: bool) -> None:
+        self.world.say(verb, route="chat", now=now)
         self.world.tick()
 
     @rule(shares_bp=SHARES, force=st.booleans())
@@ -219,7 +222,8 @@ class Anything(RuleBasedStateMachine):
             world.say(Verb.UNDRAIN, target=target)
         for route in world.state.plan.routes:
             world.say(Verb.UNPIN, route=route)
-            world.say(Verb.FAILBACK, route=route)
+            world.say(Verb.RAMP_ABORT, route=route)
+            world.say(Verb.FAILBACK, route=route, now=True)
         for _ in range(50):
             for target in world.state.plan.targets:
                 world.probe(target, "ok")

@@ -167,3 +167,64 @@ def test_a_broken_configuration(world: World) -> None:
 
     assert not ok
     assert "missing required field" in text
+
+
+# --- ramps
+
+
+MOVES = {"from": "bedrock", "to": "google"}
+
+
+def test_a_ramp_in_the_way(world: World) -> None:
+    """What a ramp that runs moves between must stay; how to go on is said."""
+    said(world, Verb.CANARY, route="chat", **MOVES)
+    without = plan_of(
+        {"chat": {"bedrock": 50, "meta": 50}, "small": {"meta": 60, "bedrock": 40}}, digest="second"
+    )
+
+    assert applied(world, without) == (
+        False,
+        (
+            "the canary on route chat depends on what the new configuration removes: "
+            "end it first (pointsman canary abort chat)"
+        ),
+    )
+
+
+def test_a_route_that_a_ramp_moves(world: World) -> None:
+    """So must its route."""
+    said(world, Verb.CANARY, route="chat", **MOVES)
+
+    assert not applied(world, plan_of({"small": {"meta": 50, "google": 40, "bedrock": 10}}, digest="second"))[
+        0
+    ]
+
+
+def test_weights_that_a_ramp_moves(world: World) -> None:
+    """A file that sets the weights of a route that a ramp moves waits for its end; other routes' do not."""
+    said(world, Verb.CANARY, route="chat", **MOVES)
+    other = plan_of(
+        {"chat": {"bedrock": 40, "google": 40, "meta": 20}, "small": {"meta": 60, "google": 40}}, digest="2"
+    )
+    elsewhere = plan_of({**CHAT, "small": {"meta": 50, "google": 50}}, digest="3")
+
+    assert applied(world, other) == (
+        False,
+        (
+            "the canary on route chat moves its weights, and the new configuration sets them: "
+            "wait for its end, or end it (pointsman canary abort chat)"
+        ),
+    )
+    assert applied(world, elsewhere)[0]
+    assert world.ramp().phase.value == "spreading"
+
+
+def test_ramps_that_are_over(world: World) -> None:
+    """A ramp that is over is in nobody's way, and is forgotten with its route."""
+    said(world, Verb.CANARY, route="chat", **MOVES)
+    said(world, Verb.RAMP_ABORT, route="chat")
+    said(world, Verb.CANARY, route="small", **{"from": "meta", "to": "google"})
+    said(world, Verb.RAMP_ABORT, route="small")
+
+    assert applied(world, plan_of(CHAT, digest="second"))[0]
+    assert set(world.state.ramps) == {"chat"}

@@ -85,6 +85,7 @@ def test_failover(world: World) -> None:
     assert overlay(world) == Overlay(
         id="failover:chat:2-0", kind=OverlayKind.FAILOVER, route="chat", shares_bp={"bedrock": 8000, "meta": 2000},
         owner="ann", reason="a test", created_s=NOON_S + 1, not_after_s=0.0, on_expiry=OnExpiry.KEEP,
+        away=("google",),
     )  # fmt: skip
 
 
@@ -253,9 +254,9 @@ def test_choice_of_a_stranger(world: World) -> None:
 
 
 def test_failback(world: World) -> None:
-    """A failback ends every failover, and who gains comes back by slow start as a new generation."""
+    """A failback now ends every failover, and who gains comes back by slow start as a new generation."""
     said(world, Verb.FAILOVER, **{"from": "bedrock", "to": "google"})
-    assert said(world, Verb.FAILBACK) == (
+    assert said(world, Verb.FAILBACK, now=True) == (
         True,
         "failback by slow start to chat: bedrock 50 %, google 30 %, meta 20 %",
     )
@@ -270,14 +271,14 @@ def test_failback(world: World) -> None:
 def test_failback_of_one(world: World) -> None:
     """By route or by the target whose share comes back, only those."""
     said(world, Verb.FAILOVER, **{"from": "google", "to": "bedrock"})
-    said(world, Verb.FAILBACK, target="bedrock")
+    said(world, Verb.FAILBACK, target="bedrock", now=True)
     assert [o.route for o in world.state.overlays] == ["small"]
 
     said(world, Verb.FAILOVER, **{"from": "google", "to": "bedrock", "route": "chat", "emergency": True})
-    said(world, Verb.FAILBACK, route="small")
+    said(world, Verb.FAILBACK, route="small", now=True)
     assert [o.route for o in world.state.overlays] == ["chat"]
 
-    said(world, Verb.FAILBACK, target="google")
+    said(world, Verb.FAILBACK, target="google", now=True)
     assert world.state.overlays == ()
 
 
@@ -286,7 +287,7 @@ def test_failback_leaves_pins(world: World) -> None:
     said(world, Verb.FAILOVER, **{"from": "bedrock", "to": "google", "route": "chat"})
     said(world, Verb.PIN, route="chat", shares_bp={"meta": 10_000}, for_s=60.0)
 
-    assert said(world, Verb.FAILBACK) == (True, "failback by slow start to chat: meta 100 %")
+    assert said(world, Verb.FAILBACK, now=True) == (True, "failback by slow start to chat: meta 100 %")
     assert [o.kind for o in world.state.overlays] == [OverlayKind.MANUAL]
 
 
@@ -303,7 +304,7 @@ def test_failback_of_nothing(world: World, args: dict[str, str], where: str) -> 
 def test_failback_of_a_stranger(world: World) -> None:
     """Who gains and is not known yet begins with a slow start too."""
     said(world, Verb.FAILOVER, **{"from": "bedrock", "to": "google", "route": "chat"})
-    word = Word(id="9-0", verb=Verb.FAILBACK, author="a", reason="r")
+    word = Word(id="9-0", verb=Verb.FAILBACK, author="a", reason="r", args={"now": True})
 
     assert obey(replace(world.state, health={}), [word], NOON_S)[0].health["bedrock"].generation == 1
 

@@ -1,5 +1,6 @@
 """A world around `decide`: providers that are probed, proxies that report, time that is passed in."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -21,6 +22,7 @@ from pointsman.core.evidence import (
     Word,
 )
 from pointsman.core.model import Decision, Family, Note, Plan, Policy, Provider, Route, State, Target
+from pointsman.core.ramp_model import GateAnswer, Ramp, Verdict
 from pointsman.core.table import FULL_BP, Table, decode, encode
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
@@ -87,6 +89,11 @@ def outcome(text: str) -> Outcome:
     return of_wire(Wire[text.upper()])
 
 
+def _many(requests: int) -> int:
+    """The map of callers where every request is of another one."""
+    return (1 << min(requests, 63)) - 1
+
+
 class World:
     """State, table and time; every method adds evidence, `tick` decides on it."""
 
@@ -103,6 +110,7 @@ class World:
         self.older: dict[str, Report] = {}
         self._probes: list[ProbeResult] = []
         self._words: list[Word] = []
+        self._gates: list[GateAnswer] = []
         self._count = 0
         if plan is not None:
             self.say(Verb.APPLY_PLAN, author="file", reason="first start", plan=msgspec.to_builtins(plan))
@@ -171,6 +179,7 @@ class World:
         *,
         route: str = "chat",
         callers: int = 0,
+        latency_ms: Mapping[int, int] | None = None,
         **extra: object,
     ) -> None:
         """First attempts of `route` at `target` under the stamp of the present table; failures are of many callers."""
@@ -186,15 +195,23 @@ class World:
         for fault, more in (("ok", ok), ("outage", failed)):
             if more:
                 counts[fault] = counts.get(fault, 0) + more
-        bits = callers or (1 << min(ok + failed, 63)) - 1
+        bits, failing = callers or _many(sum(counts.values())), callers or _many(counts.get("outage", 0))
         ramps[stamp][target] = replace(
             old,
             counts=counts,
+            latency_ms=dict(Counter(old.latency_ms) + Counter(latency_ms or {})),
             callers=old.callers | bits,
-            callers_failing=old.callers_failing | ((callers or (1 << min(failed, 63)) - 1) if failed else 0),
+            callers_failing=old.callers_failing | (failing if failed else 0),
             **extra,
         )
         report.ramps = ramps
+
+    def gate(self, name: str, verdict: Verdict, why: str = "", route: str = "chat") -> None:
+        """A gate outside answers the ramp of `route`."""
+        answer = GateAnswer(
+            ramp=self.state.ramps[route].id, gate=name, verdict=verdict, why=why, at_s=self.now_s
+        )
+        self._gates.append(answer)
 
     def serve(self, *proxies: str) -> None:
         """These proxies route by the present table."""
@@ -248,9 +265,12 @@ class World:
         """Let `after_s` seconds pass, decide on what has come in, publish."""
         self.now_s += after_s
         evidence = Evidence(
-            probes=tuple(self._probes), reports=tuple(self.reports.values()), words=tuple(self._words)
+            probes=tuple(self._probes),
+            reports=tuple(self.reports.values()),
+            words=tuple(self._words),
+            gates=tuple(self._gates),
         )
-        self._probes, self._words = [], []
+        self._probes, self._words, self._gates = [], [], []
         decision = self.decide(evidence)
         self.state, self.decision = decision.state, decision
         self.notes += decision.notes
@@ -289,6 +309,10 @@ class World:
         shares = self.table.routes[route].shares_bp
         assert not shares or sum(shares.values()) == FULL_BP
         return {target: share / 100 for target, share in shares.items()}
+
+    def ramp(self, route: str = "chat") -> Ramp:
+        """The route's ramp, or the last one."""
+        return self.state.ramps[route]
 
     def phase(self, target: str) -> str:
         return self.state.health[target].phase.value

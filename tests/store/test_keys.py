@@ -49,13 +49,14 @@ async def test_one_slot(
     await store.save(lease, None, decide(State(), notes=(note,), answers=answers))
     await store.publish(lease, make_table(lease.epoch, 1), {}, {})
     await store.renew_beside(lease, {}, {})
+    await store.records.put(lease, 1.0, b"a record")
     for proxy in ("one", "two"):
         report = Report(proxy=proxy, boot="b", seq=1, environment="development", fleet="default")
         await store.put_report(report, wake=True)
     assert len(await store.reports()) == 2
     assert len(await store.history()) == 1
     found = await store._wire.read("KEYS", "*")
-    assert len(found) == 13
+    assert len(found) == 14
     assert len({await store._wire.read("CLUSTER", "KEYSLOT", key) for key in found}) == 1
     await store.clear()
     assert await store._wire.read("DBSIZE") == 0

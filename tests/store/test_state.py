@@ -12,6 +12,7 @@ from pointsman.core.model import (
     Bucket,
     Decision,
     Drain,
+    Freeze,
     Health,
     Note,
     OnExpiry,
@@ -22,6 +23,15 @@ from pointsman.core.model import (
     Plan,
     State,
     Vantage,
+)
+from pointsman.core.ramp_model import CANARY_STEPS, Ramp, RampKind, RampPolicy
+from pointsman.core.rollout_model import (
+    ReportKind,
+    Rollout,
+    RolloutPhase,
+    RolloutReport,
+    Seen,
+    StagePlan,
 )
 from pointsman.store import codec
 from pointsman.store.client import Lease, Store
@@ -46,6 +56,21 @@ OVERLAY = Overlay(
     not_after_s=2.0,
     on_expiry=OnExpiry.KEEP,
 )
+RAMP = Ramp(
+    id="canary:fast/one:2:1", kind=RampKind.CANARY, route="fast/one:2", source="a", goal="b", from_bp={"a": 10_000},
+    to_bp={"b": 10_000}, policy=RampPolicy(steps=CANARY_STEPS), owner="ops", reason="cheaper", created_s=1.0,
+)  # fmt: skip
+NOTHING = Seen(since_s=1.0)
+ROLLOUT = Rollout(
+    name="gateway", route="fast/one:2", source="a", goal="b",
+    stage=StagePlan(environment="development", soak_s=60.0, again_soak_s=90.0), report_hour=9, owner="ops",
+    reason="cheaper", created_s=1.0, phase=RolloutPhase.SOAKING, since_s=2.0, looked_s=2.0, total=NOTHING,
+    week=NOTHING, day=NOTHING, hour=NOTHING,
+)  # fmt: skip
+REPORT = RolloutReport(
+    rollout="gateway", kind=ReportKind.DAILY, environment="development", route="fast/one:2", source="a", goal="b",
+    attempt=1, phase=RolloutPhase.SOAKING, began_s=1.0, since_s=1.0, at_s=7.0, p95_ms=500.0,
+)  # fmt: skip
 FULL = State(
     health={
         "a": Health(phase=Phase.COOLDOWN, failures=3, window=(Bucket(10.0, {"outage": 3}),)),
@@ -61,6 +86,10 @@ FULL = State(
     paths={"anthropic": Path(answered_s=1.0, silent_s=2.0, detail="connection refused")},
     egress_suspect=True,
     plan=Plan(environment="development", fleet="default", providers={}, targets={}, routes={}, revision=3),
+    ramps={"fast/one:2": RAMP},
+    freeze=Freeze(owner="ops", reason="holidays", until_s=9.0),
+    rollouts={"gateway": ROLLOUT},
+    reports={"gateway": (REPORT,)},
 )
 
 

@@ -5,7 +5,22 @@ import sys
 import typer
 
 from pointsman import __version__
-from pointsman.cli import config, demo, events, fake_provider, providers, run, status, tables, weights
+from pointsman.cli import (
+    canary,
+    config,
+    demo,
+    events,
+    fake_provider,
+    monitor,
+    providers,
+    replay,
+    rollout,
+    run,
+    status,
+    tables,
+    validate,
+    weights,
+)
 from pointsman.cli.common import CommandError
 
 EPILOG = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage or configuration · 3 store or daemon unreachable."
@@ -29,12 +44,18 @@ def pointsman(version: bool = typer.Option(False, "--version", help="Print the v
 
 for command in (run.up, run.control, run.proxy, status.status, status.explain):
     app.command(epilog=EPILOG)(command)
-for verb in (weights.failover, weights.failback, weights.pin, weights.unpin, events.events):
+for verb in (weights.failover, weights.failback, weights.pin, weights.unpin, events.events, replay.replay):
     app.command(epilog=EPILOG)(verb)
+app.command(epilog=EPILOG)(canary.freeze)
+app.command(epilog=EPILOG)(canary.unfreeze)
+for check in (monitor.monitor, validate.validate):
+    app.command(epilog=EPILOG)(check)
 app.command(name="fake-provider")(fake_provider.fake_provider)
 app.command()(demo.demo)
 config.app.command(name="apply")(weights.apply)
 for name, group in (
+    ("canary", canary.app),
+    ("rollout", rollout.app),
     ("weights", weights.app),
     ("table", tables.app),
     ("provider", providers.app),

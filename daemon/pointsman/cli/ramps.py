@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 BAR_CELLS: Final = 40
-_MARKS: Final = {
+MARKS: Final = {
     "pass": ("✓", "green"),
     "hold": ("‖", "yellow"),
     "abort": ("✗", "red"),
@@ -135,11 +135,12 @@ def _counts(side: dict[str, Any]) -> str:
         text += f", {total['cost_usd']:.4f} USD"
     if total["synthetic"]:
         text += f", {total['synthetic']} synthetic"
+        text += f" ({total['synthetic_failed']} failed)" if total["synthetic_failed"] else ""
     return text
 
 
 def _gate(gate: dict[str, Any]) -> "Text":
     from rich.text import Text  # noqa: PLC0415
 
-    mark, style = _MARKS[gate["verdict"]]
+    mark, style = MARKS[gate["verdict"]]
     return Text.assemble("  ", (mark, style), f" {gate['gate']:<10} ", (gate["why"], "dim"))

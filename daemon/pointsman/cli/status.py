@@ -1,5 +1,6 @@
 """`status` and `explain`: what is, and why."""
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
@@ -77,37 +78,61 @@ def explain(
         str | None,
         typer.Option("--request-id", help="One request, as the proxies of this machine remember it."),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", help="As it was then: 14:03, 2026-11-27 14:03:20, 10m.", show_default=False),
+    ] = None,
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Say why each target has its share.
 
-    With --request-id: where one request went, and why.
+    With --at: why it had it then, and what had just been decided. With --request-id: where one request went, and why.
     """
     if not route and not request_id:
         usage("name a route, or a request with --request-id")
+    if at and request_id:
+        usage("--at is about a route, not about a request")
     settings = load_settings(config)
 
-    async def show_route() -> None:
-        async with opened(settings) as store:
-            seen = await _look(settings, store)
-        if route not in seen["routes"]:
-            raise CommandError(f"there is no route {route!r}; there are: {', '.join(seen['routes'])}")
-        if output is Output.JSON:
-            print_json({route: seen["routes"][route], "table": seen["table"]})
-        else:
-            console().print(_explained(route, seen))
+    if request_id:
+        run(functools.partial(_show_request, settings, request_id, output))
+    elif at:
+        run(functools.partial(_show_past, settings, route, at, output))
+    else:
+        run(functools.partial(_show_route, settings, route, output))
 
-    async def show_request() -> None:
-        from pointsman.cli.local import ask_any_proxy  # noqa: PLC0415
 
-        answer = await ask_any_proxy(settings, f"/requests/{quote(request_id or '', safe='')}")
-        if output is Output.JSON:
-            print_json(answer)
-        else:
-            _tell_request(answer)
+async def _show_route(settings: "Settings", route: str, output: Output) -> None:
+    async with opened(settings) as store:
+        seen = await _look(settings, store)
+    if route not in seen["routes"]:
+        raise CommandError(f"there is no route {route!r}; there are: {', '.join(seen['routes'])}")
+    if output is Output.JSON:
+        print_json({route: seen["routes"][route], "table": seen["table"]})
+    else:
+        console().print(_explained(route, seen))
 
-    run(show_request if request_id else show_route)
+
+async def _show_past(settings: "Settings", route: str, at: str, output: Output) -> None:
+    from pointsman.cli.past import explained_at, rendered  # noqa: PLC0415
+
+    async with opened(settings) as store:
+        seen = await explained_at(store, route, at)
+    if output is Output.JSON:
+        print_json(seen)
+    else:
+        console().print(rendered(seen))
+
+
+async def _show_request(settings: "Settings", request_id: str, output: Output) -> None:
+    from pointsman.cli.local import ask_any_proxy  # noqa: PLC0415
+
+    answer = await ask_any_proxy(settings, f"/requests/{quote(request_id, safe='')}")
+    if output is Output.JSON:
+        print_json(answer)
+    else:
+        _tell_request(answer)
 
 
 def _tell_request(request: dict[str, Any]) -> None:
@@ -158,12 +183,29 @@ def _rendered(seen: dict[str, Any]) -> "RenderableType":
     )
     led = f"leader {leader['owner']}, epoch {leader['epoch']}" if leader else "no leader"
     parts: list[RenderableType] = [head, led]
+    if seen["frozen"]:
+        frozen = seen["frozen"]
+        left = f"frozen for {age(frozen['left_s'])} by {frozen['owner']}: {frozen['reason']}"
+        parts.append(Text(left, style="magenta"))
     parts += [Text(f"! {warning}", style="yellow") for warning in seen["warnings"]]
     for name, route in seen["routes"].items():
-        parts += ["", _route_head(name, route), _targets(route)]
+        parts += ["", _route_head(name, route), *_moving(route), _targets(route)]
     if seen["proxies"]:
         parts += ["", _proxies(seen["proxies"])]
     return Group(*parts)
+
+
+def _moving(route: dict[str, Any]) -> "list[RenderableType]":
+    """The ramp that moves a route, in a line or two."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from pointsman.cli.ramps import headline  # noqa: PLC0415
+
+    ramp = route["ramp"]
+    if not ramp or ramp["ended"]:
+        return []
+    held = [Text(f"    holds: {ramp['why']}", style="yellow")] if ramp["why"] else []
+    return [Text.assemble("  ", headline(ramp)), *held]
 
 
 def _route_head(name: str, route: dict[str, Any]) -> "Text":

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pointsman.config.ramps import RampSettings
+from pointsman.config.rollouts import RolloutSettings
 from pointsman.config.section import Name, PositiveSeconds, SecretRef, Section
 
 # A route is the model name that callers send, so it may look like one ("anthropic/claude-haiku-4-5").
@@ -187,6 +188,7 @@ class Settings(Section):
     routes: dict[RouteName, RouteSettings]
     policy: PolicySettings = PolicySettings()
     ramp: RampSettings = RampSettings()
+    rollouts: dict[Name, RolloutSettings] = {}  # noqa: RUF012 – pydantic copies it
     store: StoreSettings = StoreSettings()
     control: ControlSettings = ControlSettings()
     proxy: ProxySettings = ProxySettings()

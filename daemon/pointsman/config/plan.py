@@ -11,6 +11,7 @@ import msgspec
 from pointsman.config import addresses
 from pointsman.config.models import ProviderSettings, RouteSettings, Settings
 from pointsman.config.ramps import ramp_plan
+from pointsman.config.rollouts import rollout_plans
 from pointsman.core.model import Family, Plan, Policy, Provider, Route, Target
 
 
@@ -55,6 +56,7 @@ def to_plan(settings: Settings) -> Plan:
         routes={name: _route(name, route, settings) for name, route in settings.routes.items()},
         policy=Policy(**{field: getattr(settings.policy, field) for field in Policy.__struct_fields__}),
         ramp=ramp_plan(settings.ramp),
+        rollouts=rollout_plans(settings.rollouts),
     )
     canonical = msgspec.json.encode(plan, order="sorted")
     return msgspec.structs.replace(plan, digest=hashlib.sha256(canonical).hexdigest())

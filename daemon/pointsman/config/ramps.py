@@ -34,7 +34,7 @@ class CalendarSettings(Section):
 
 
 class ExternalGateSettings(Section):
-    """A gate outside: a webhook that is POSTed the ramp, or a Prometheus query. `credential`: sent as a bearer token."""
+    """A gate outside: a webhook that is POSTed the ramp, or a Prometheus query. `credential` is sent as a bearer."""
 
     name: Name
     kind: Literal["webhook", "prometheus"]

@@ -21,6 +21,7 @@ from pointsman.config.models import (
 )
 from pointsman.config.plan import to_bp
 from pointsman.config.ramp_rules import check_failback, check_ramps
+from pointsman.config.rollout_rules import check_rollouts
 from pointsman.core import cadence, headers
 from pointsman.core.table import FULL_BP, percent
 
@@ -55,6 +56,7 @@ def check(settings: Settings, declared: Declared) -> Iterator[Finding]:
     yield from _policy(settings.policy)
     yield from check_failback(settings.providers, settings.policy)
     yield from check_ramps(settings.ramp)
+    yield from check_rollouts(settings, declared.routes, declared.targets, _unknown)
     yield from _processes(settings)
     yield from _store(settings)
 

@@ -76,7 +76,7 @@ def explain(detail: ErrorDetails) -> tuple[str, str]:
 def known_keys(path: KeyPath) -> tuple[str, ...]:
     """The keys that may stand at `path`; empty where names are free."""
     model = _model_at(path)
-    return tuple(model.model_fields) if model else ()
+    return tuple(info.alias or name for name, info in model.model_fields.items()) if model else ()
 
 
 def _unknown_key(path: KeyPath) -> tuple[str, str]:
@@ -121,6 +121,8 @@ def _model_at(path: KeyPath) -> type[BaseModel] | None:
             current = info.annotation if info else None
         elif get_origin(current) is dict:
             current = get_args(current)[1]
+        elif get_origin(current) is tuple:
+            current = get_args(current)[0]
         else:
             return None
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None

@@ -20,6 +20,7 @@ def differences(old: Plan | None, new: Plan) -> list[str]:
     lines += _parts("target", old.targets, new.targets)
     lines += _parts("route", old.routes, new.routes)
     lines += _fields("policy", old.policy, new.policy)
+    lines += _parts("rollout", old.rollouts, new.rollouts)
     return lines
 
 

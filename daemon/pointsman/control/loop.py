@@ -106,6 +106,7 @@ class Loop:
         self.clock_offset_s = time.time() - time.monotonic()
         self.shown = Shown()
         self.proxies_version = NOTHING
+        self.reports: list[Report] = []
         self._stored: State | None = None
         self._under: Lease | None = None
         self._unsure: tuple[int, tuple[ProbeResult, ...]] | None = None
@@ -116,7 +117,7 @@ class Loop:
 
     async def tick(self) -> Decision | None:
         """Decide once and act on it; None on standby. Raises StoreError when the store does not answer."""
-        reports = await self._store.reports()
+        reports = self.reports = await self._store.reports()
         accepted = [report.accepted for report in reports if report.accepted is not None]
         self.proxies_version = max(accepted, default=NOTHING)
         try:
@@ -283,6 +284,7 @@ class Loop:
 
     async def _gather(self, state: State, reports: list[Report]) -> Evidence:
         words = await self._store.words_after(state.words_cursor)
+        stages = await self._store.elsewhere.awaited(state)
         if state.plan is None:
             words = [plan_word(self.own_plan), *words]
         else:
@@ -291,7 +293,8 @@ class Loop:
         if self._unheard is None:
             self._unheard = set((state.plan or self.own_plan).providers)
         self._unheard.difference_update(probe.provider for probe in probes)
-        return Evidence(probes=probes, reports=tuple(reports), words=tuple(words), gates=self._answers())
+        heard = Evidence(probes=probes, reports=tuple(reports), words=tuple(words), gates=self._answers())
+        return replace(heard, stages=stages)
 
     async def _save(self, lease: Lease, decision: Decision, evidence: Evidence) -> None:
         answers = tuple(answer for answer in decision.answers if answer.word)

@@ -3,7 +3,7 @@
 The store has gone back when what it holds is older than what this daemon has seen there: first by the version of
 the published table, then by the revision of the state. (A store that was cleared and has been led by
 others since holds newer epochs, so an old backup never overrules it.) What people decided is restored then:
-plan, baselines, overlays and drains; of health only what is still in memory.
+plan, baselines, overlays, drains and rollouts; of health only what is still in memory.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from msgspec.structs import replace
 
 from pointsman import logs
 from pointsman.core.model import Baseline, Drain, Overlay, Plan, State
+from pointsman.core.rollout_model import Rollout, RolloutReport
+from pointsman.core.rollout_seen import coarse
 from pointsman.core.table import Version
 
 _log = logs.get("control.memory")
@@ -38,6 +40,8 @@ class Backup(Struct, frozen=True, kw_only=True):
     overlays: tuple[Overlay, ...] = ()
     drains: dict[str, Drain] = {}
     words_cursor: str = "0-0"
+    rollouts: dict[str, Rollout] = {}
+    reports: dict[str, tuple[RolloutReport, ...]] = {}
 
 
 class Memory:
@@ -74,6 +78,8 @@ class Memory:
                 baselines=kept.baselines,
                 overlays=kept.overlays,
                 drains=kept.drains,
+                rollouts=kept.rollouts,
+                reports=kept.reports,
                 words_cursor=kept.words_cursor,
             )
         # A store whose clock is behind gives its words lower ids than the last one that acted.
@@ -98,6 +104,8 @@ class Memory:
             overlays=state.overlays,
             drains=state.drains,
             words_cursor=state.words_cursor,
+            rollouts=state.rollouts,
+            reports=state.reports,
         )
         return _lasting(self.backup) != _lasting(before)
 
@@ -134,8 +142,9 @@ def write_atomically(path: Path, body: bytes) -> None:
 
 
 def _lasting(backup: Backup) -> Backup:
-    """A backup without what moves at every tick."""
-    return replace(backup, revision=0, words_cursor="")
+    """A backup without what moves at every tick. Of a rollout's evidence an hour may be lost with the store."""
+    rollouts = {name: coarse(one) for name, one in backup.rollouts.items()}
+    return replace(backup, revision=0, words_cursor="", rollouts=rollouts)
 
 
 def _place(word_id: str) -> tuple[int, int]:

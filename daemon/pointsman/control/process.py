@@ -25,6 +25,7 @@ from pointsman.control.loop import Loop, plan_args
 from pointsman.control.memory import Memory
 from pointsman.control.outside import Outside
 from pointsman.control.recorder import Recorder
+from pointsman.control.synthetic import Smallest, Synthetic
 from pointsman.core.cadence import Attention
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Plan
@@ -56,6 +57,7 @@ class Control:
         state_dir: Path,
         attend: Callable[[Attention], None],
         first_round_s: float,
+        smallest: Smallest,
         tracer: Tracer,
         on_tick: Callable[[str], None] = lambda _status: None,
     ) -> None:
@@ -71,13 +73,12 @@ class Control:
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._recorder = Recorder(store.records, f"pointsman {__version__}, {self.owner}")
         self._outside = Outside(settings, self.now_s, self._clock.wake, tracer)
-        # A write begun at the fence must have ended, one way or the other, when the lease runs out.
-        margin_s = min(max(settings.store.timeout_s, self._ttl_s / 10), self._ttl_s / 3)
+        self._synthetic = Synthetic(settings, smallest, self.now_s, tracer)
         self.leadership = Leadership(
             store,
             self.owner,
             ttl_s=self._ttl_s,
-            margin_s=margin_s,
+            margin_s=_margin_s(settings),
             floor_epoch=lambda: max(self._memory.epoch, self.loop.proxies_version.epoch),
             changed=self._clock.wake,
         )
@@ -96,8 +97,7 @@ class Control:
         )
         self.emit = self._inbox.emit
         self._last_tick = time.monotonic()
-        self._store_error = "the store has not answered yet"
-        self._away_since = 0.0
+        self._store_error, self._away_since = "the store has not answered yet", 0.0
 
     def now_s(self) -> float:
         """The store's clock, as far as the last tick told it; never waits."""
@@ -118,6 +118,7 @@ class Control:
                     group.start_soon(self._tick_for_ever, name="control.loop")
                     group.start_soon(self._recorder.run, name="control.records")
                     group.start_soon(self._outside.run, name="control.gates")
+                    group.start_soon(self._synthetic.run, name="control.synthetic")
             finally:
                 with anyio.move_on_after(2.0, shield=True):
                     await self.leadership.release()
@@ -129,6 +130,7 @@ class Control:
         """
         self.loop.own_plan, self.loop.vouches_s = plan, _vouches_s(settings)
         self._outside.reconfigure(settings)
+        self._synthetic.reconfigure(settings)
         state = self.loop.state
         active = state.plan if state else None
         if self.leadership.lease is None:
@@ -161,6 +163,7 @@ class Control:
     async def _tick_for_ever(self) -> None:
         while True:
             await self._clock.next()
+            decision = None
             try:
                 decision = await self.loop.tick()
                 self._outside.watch(running(decision.state) if decision is not None else ())
@@ -174,6 +177,7 @@ class Control:
             else:
                 self._store_is_back()
                 await self.leadership.allow(fit=True)
+            self._synthetic.watch(decision, self.loop.shown.table, self.loop.reports)
             self._last_tick = time.monotonic()
             self._on_tick(self._status())
 
@@ -224,6 +228,12 @@ class Control:
             return web.json_response(health, status=200 if good else 503)
 
         return [web.get("/-/health", answer), web.get("/-/ready", answer)]
+
+
+def _margin_s(settings: Settings) -> float:
+    """A write begun at our own fence must have ended, one way or the other, when the lease runs out."""
+    ttl_s = settings.control.lease_ttl_s
+    return min(max(settings.store.timeout_s, ttl_s / 10), ttl_s / 3)
 
 
 def _vouches_s(settings: Settings) -> dict[str, float]:

@@ -10,11 +10,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pointsman.core import breaker, failover, overlays, ramping, words
-from pointsman.core.axes import Context, clock
+from pointsman.core import automatic, breaker, overlays, ramping, rollout, words
+from pointsman.core.axes import Context
 from pointsman.core.evidence import Evidence
 from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, live_proxies, totals
-from pointsman.core.model import Decision, Drain, Health, Note, Path, Phase, Plan, Provider, State
+from pointsman.core.model import Decision, Health, Note, Path, Phase, Plan, Provider, State, Vantage
+from pointsman.core.standing import standings_of
 from pointsman.core.table import (
     TABLE_FORMAT,
     RouteEntry,
@@ -35,7 +36,14 @@ DEMAND_WINDOW_S: Final = 30.0
 SETTLES_S: Final = 60.0
 # What is published at once, whatever the size of the change and the age of the present table.
 URGENT: Final = frozenset(
-    {"target.tripped", "target.throttled", "target.barred", "overlay.expired", "ramp.aborted"}
+    {
+        "target.tripped",
+        "target.throttled",
+        "target.barred",
+        "overlay.expired",
+        "ramp.aborted",
+        "rollout.rolled_back",
+    }
 )
 
 
@@ -54,10 +62,6 @@ def decide(
     """
     # What is over is gone before a word is read, so that no failover starts from the shares of an old pin.
     state, expired_notes = _without_expired(state, now_s)
-    if state.freeze is not None and now_s >= state.freeze.until_s:
-        text = f"the freeze of {state.freeze.owner} is over: movement is free again"
-        expired_notes.append(Note(at_s=now_s, kind="freeze.over", subject="control", text=text))
-        state = replace(state, freeze=None)
     state, answers, notes = words.obey(state, evidence.words, now_s)
     urgent = bool(notes)
     plan = state.plan
@@ -67,21 +71,14 @@ def decide(
     state, health_notes = _with_health(state, gathered, plan, now_s)
     notes += expired_notes + health_notes + _egress_notes(state, gathered, now_s)
     notes += _trouble_notes(state, gathered, now_s)
-    urgent = urgent or any(note.kind in URGENT for note in health_notes + expired_notes)
     known = state.vantages
     state = replace(
         state, vantages=gathered.vantages, paths=gathered.paths, egress_suspect=gathered.egress_suspect
     )
-    standings = _standings(state, plan, now_s)
-    live = live_proxies(state.vantages, plan.policy, now_s)
-    out = {
-        name: s.why or "is out of service" for name, s in standings.items() if not (s.eligible and s.factor)
-    }
-    state, moved = ramping.advance(state, known, evidence, live, out, published, now_s)
-    routed = {name: entry.shares_bp for name, entry in published.routes.items()} if published else {}
-    state, left = failover.automatic(state, plan, routed, out, now_s)
-    notes += moved + left
-    urgent = urgent or any(note.kind in URGENT for note in moved)
+    standings = standings_of(state, plan, now_s)
+    state, moved = _moved(state, known, evidence, plan, standings, published, now_s)
+    notes += moved
+    urgent = urgent or any(note.kind in URGENT for note in notes)
     derived, reasons, table_notes = _table(state, plan, standings, now_s, epoch, published)
     table = _worth_publishing(derived, published, plan, urgent, now_s - published_s)
     if table is not None:
@@ -102,6 +99,27 @@ def decide(
     )
 
 
+def _moved(
+    state: State,
+    known: Mapping[str, Vantage],
+    evidence: Evidence,
+    plan: Plan,
+    standings: Mapping[str, Standing],
+    published: Table | None,
+    now_s: float,
+) -> tuple[State, list[Note]]:
+    """Every ramp is looked at, and what fails over or back by itself begins to. `known`: the vantages of before."""
+    live = live_proxies(state.vantages, plan.policy, now_s)
+    out = {
+        name: s.why or "is out of service" for name, s in standings.items() if not (s.eligible and s.factor)
+    }
+    state, moved = ramping.advance(state, known, evidence, live, out, published, now_s)
+    routed = {name: entry.shares_bp for name, entry in published.routes.items()} if published else {}
+    state, begun = automatic.automatic(state, plan, routed, out, now_s)
+    state, rolled = rollout.advance(state, known, evidence, plan, live, out, now_s)
+    return state, moved + begun + rolled
+
+
 def _without_expired(state: State, now_s: float) -> tuple[State, list[Note]]:
     over = overlays.expired(state, now_s)
     notes = [
@@ -113,7 +131,12 @@ def _without_expired(state: State, now_s: float) -> tuple[State, list[Note]]:
         )
         for overlay in over
     ]
-    return (overlays.without(state, over, now_s) if over else state), notes
+    state = overlays.without(state, over, now_s) if over else state
+    if state.freeze is not None and now_s >= state.freeze.until_s:
+        text = f"the freeze of {state.freeze.owner} is over: movement is free again"
+        notes.append(Note(at_s=now_s, kind="freeze.over", subject="control", text=text))
+        state = replace(state, freeze=None)
+    return state, notes
 
 
 # --- health
@@ -204,73 +227,6 @@ def _trouble_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]
 # --- the table
 
 
-def standing(target: str, state: State, plan: Plan, now_s: float) -> Standing:
-    """The target as weighing sees it, with the sentence that `explain` shows."""
-    return _standing(target, state, plan, now_s, _rejected(state, plan, now_s))
-
-
-def _standings(state: State, plan: Plan, now_s: float) -> dict[str, Standing]:
-    rejected = _rejected(state, plan, now_s)
-    return {target: _standing(target, state, plan, now_s, rejected) for target in plan.targets}
-
-
-def _standing(target: str, state: State, plan: Plan, now_s: float, rejected: Mapping[str, str]) -> Standing:
-    health = state.health.get(target, Health())
-    capacity_rps = plan.targets[target].capacity_rps
-    unfit = _unfit(target, health, state, rejected, now_s)
-    if unfit:
-        return Standing(factor=0.0, eligible=False, why=unfit, capacity_rps=capacity_rps)
-    draining = _draining(state.drains.get(target), now_s)
-    factor = breaker.factor(health, plan.policy, now_s) * (1 - draining)
-    returns_s = now_s if health.phase is Phase.HALF_OPEN else health.cooldown_until_s
-    return Standing(
-        factor=factor,
-        refuses=health.refuses,
-        returns_s=max(returns_s, health.throttled_until_s),
-        capacity_rps=capacity_rps,
-        why=f"being drained, {100 * draining:.0f} % done" if draining else _why(health, factor, now_s),
-    )
-
-
-def _draining(drain: Drain | None, now_s: float) -> float:
-    """How far a gentle drain has come, in steps of a tenth; 0 if there is none."""
-    if drain is None or not drain.over_s:
-        return 0.0
-    return max(1, min(10, int(10 * (now_s - drain.at_s) / drain.over_s) + 1)) / 10
-
-
-def _unfit(target: str, health: Health, state: State, rejected: Mapping[str, str], now_s: float) -> str:
-    drain = state.drains.get(target)
-    if drain is not None and now_s >= drain.at_s + drain.over_s:
-        return f"drained by {drain.owner}: {drain.reason}"
-    if health.barred:
-        return f"barred: {health.barred}"
-    if target in rejected:
-        return f"rejected by every proxy: {rejected[target]}"
-    return ""
-
-
-def _rejected(state: State, plan: Plan, now_s: float) -> dict[str, str]:
-    """The targets that no live proxy can serve, with the reason that one of them gives."""
-    live = [state.vantages[name].missing for name in live_proxies(state.vantages, plan.policy, now_s)]
-    first = live[0] if live else {}
-    return {target: why for target, why in first.items() if all(target in missing for missing in live)}
-
-
-def _why(health: Health, factor: float, now_s: float) -> str:
-    if health.phase is Phase.COOLDOWN:
-        return f"cooldown until {clock(health.cooldown_until_s)} after {health.reason}"
-    if health.phase is Phase.HALF_OPEN:
-        return f"half-open since {clock(health.since_s)}, {health.trials_ok} good trials; {health.reason}"
-    if now_s < health.throttled_until_s:
-        return f"rate limited until {clock(health.throttled_until_s)} ({health.throttled})"
-    if now_s < health.softened_until_s:
-        return f"half weight until {clock(health.softened_until_s)}: the provider asks to go slower"
-    if factor < 1:
-        return f"slow start at {factor * 100:.0f} % since {clock(health.back_s)}"
-    return ""
-
-
 def _table(
     state: State,
     plan: Plan,
@@ -290,13 +246,6 @@ def _table(
             wanted.shares_bp, route.chain, standings,
             origin=wanted.origin, demand_rps=demand_rps, force=wanted.force,
         )  # fmt: skip
-        stages = [
-            Stage(
-                overlay=overlay,
-                shares_bp=weigh(then.shares_bp, route.chain, standings, force=then.force).shares_bp,
-            )
-            for overlay, then in overlays.later(name, baseline, state.overlays)
-        ]
         routes[name] = RouteEntry(
             family=route.family.value,
             shares_bp=now.shares_bp,
@@ -304,7 +253,7 @@ def _table(
             last_resort=now.last_resort,
             sticky_by=route.sticky_by,
             max_attempts=route.max_attempts,
-            later=tuple(stages),
+            later=_stages(name, route.chain, state, standings),
             closed=now.closed,
             anchor_bp=baseline.file_bp,
             wanted_bp=wanted.shares_bp,
@@ -324,6 +273,16 @@ def _table(
         format=_format(state, plan, now_s),
     )
     return replace(table, hash=table_hash(table)), reasons, notes
+
+
+def _stages(
+    name: str, chain: tuple[str, ...], state: State, standings: Mapping[str, Standing]
+) -> tuple[Stage, ...]:
+    """What proxies route by when overlays drop away and nobody is there to say so."""
+    return tuple(
+        Stage(overlay=overlay, shares_bp=weigh(then.shares_bp, chain, standings, force=then.force).shares_bp)
+        for overlay, then in overlays.later(name, state.baselines[name], state.overlays)
+    )
 
 
 def _format(state: State, plan: Plan, now_s: float) -> int:

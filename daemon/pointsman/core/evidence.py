@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from pointsman.core.errors import Outcome
 from pointsman.core.ramp_model import GateAnswer
+from pointsman.core.rollout_model import StageNews
 from pointsman.core.table import Version
 
 EVIDENCE_FORMAT: Final = 1
@@ -185,6 +186,12 @@ class Verb(StrEnum):
     RAMP_OVERRULE = "ramp_overrule"
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"
+    ROLLOUT_START = "rollout_start"
+    ROLLOUT_GO = "rollout_go"
+    ROLLOUT_APPROVE = "rollout_approve"
+    ROLLOUT_AGAIN = "rollout_again"
+    ROLLOUT_STOP = "rollout_stop"
+    ROLLOUT_OVERRULE = "rollout_overrule"
 
 
 class Word(Struct, frozen=True, kw_only=True):
@@ -204,3 +211,4 @@ class Evidence(Struct, frozen=True, kw_only=True):
     reports: tuple[Report, ...] = ()
     words: tuple[Word, ...] = ()
     gates: tuple[GateAnswer, ...] = ()
+    stages: tuple[StageNews, ...] = ()

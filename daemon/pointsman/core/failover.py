@@ -1,17 +1,10 @@
-"""Failover and failback: away from a target that is out, and back again when it has earned it.
+"""Failover and failback by an operator's word: away from a target that is out, and back again.
 
-A trip that recovers within `failover_after_s` returns by slow start. A longer one, the third within an hour, or an
-operator's is a failover: an overlay without the target, which only a failback ends. By itself a failback begins when
-
-    - the overlay asks for it (automatic failovers do, others with `failback --auto`),
-    - every target that was left is healthy, and has been left for `failback_min_stay_s` at least,
-    - of its probes within `failback_window_s`, `failback_threshold` succeeded, of `failback_min_samples` at least,
-    - fewer than `failback_per_hour` failbacks of the route began within the last hour.
-
-It is a ramp (core/ramp.py) from the failover's shares to the baseline's.
+A failover is an overlay without the target, at once or by a ramp (core/ramp.py), which only a failback ends. A
+failback is a ramp from the failover's shares to the baseline's: while it runs, and if it is aborted, the failover has
+no end of its own any more. What begins by itself is in core/automatic.py.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -19,18 +12,13 @@ from msgspec.structs import replace
 from pointsman.core import breaker, overlays
 from pointsman.core.checks import RefusedError, checked_shares, covered, desired, known, plan_of, tell, until
 from pointsman.core.evidence import Word
-from pointsman.core.health import totals
-from pointsman.core.model import Health, Note, Overlay, OverlayKind, Phase, Plan, State
-from pointsman.core.ramp_model import ENDED, Ramp, RampKind
+from pointsman.core.model import Health, Overlay, OverlayKind, Plan, State
+from pointsman.core.ramp import told
+from pointsman.core.ramp_model import ENDED, Ramp, RampKind, RampPhase
 from pointsman.core.table import percent
 
-OWNER: Final = "pointsman"
 HOUR_S: Final = 3600.0
-REPEATED: Final = 3
 _KINDS: Final = frozenset({OverlayKind.FAILOVER, OverlayKind.EMERGENCY})
-
-
-# --- operators' words
 
 
 def failover(state: State, word: Word, now_s: float) -> tuple[State, str]:
@@ -42,39 +30,83 @@ def failover(state: State, word: Word, now_s: float) -> tuple[State, str]:
     routes = [known("route", only, plan.routes)] if only else sorted(plan.routes)
     if goal == source:
         raise RefusedError(f"a failover from {source} to itself moves nothing: name another with --to")
-    using = [route for route in routes if desired(state, route).get(source, 0)]
+    gradual = _gradually(word)
+    wanted = beneath if gradual else desired
+    using = [route for route in routes if wanted(state, route).get(source, 0)]
     if not using:
         raise RefusedError(f"{source} has no share of {only or 'any route'}: there is nothing to move")
-    gradual = word.args.get("mode") == "gradual"
     kind = OverlayKind.EMERGENCY if word.args.get("emergency") else OverlayKind.FAILOVER
     not_after_s = until(now_s, word.args.get("for_s"))
     told: list[str] = []
     for route in using:
         target = goal or choose(state, plan, route, source)
-        shares = dict(desired(state, route))
-        before = dict(shares)
-        shares[target] = shares.get(target, 0) + shares.pop(source)
+        before = wanted(state, route)
+        shares = {name: share for name, share in before.items() if name != source}
+        shares[target] = shares.get(target, 0) + before[source]
         shares = checked_shares(plan, route, shares)
         if gradual:
-            state = _gradual(state, plan, word, now_s, route=route, source=source, goal=target, to_bp=shares)
+            state = _gradual(
+                state,
+                plan,
+                word,
+                now_s,
+                route=route,
+                source=source,
+                goal=target,
+                from_bp=before,
+                to_bp=shares,
+            )
             told.append(f"{route}: {source} → {target} step by step from {tell(before)} to {tell(shares)}")
             continue
-        overlay = _overlay(kind, route, shares, word, now_s, not_after_s=not_after_s, away=(source,))
+        overtaken = ""
+        if kind is OverlayKind.FAILOVER:
+            state, overtaken = _overtaken(state, route, f"overtaken by a failover of {word.author}", now_s)
+        overlay = _overlay(state, kind, route, shares, word, now_s, source=source, not_after_s=not_after_s)
         state = replace(state, overlays=overlays.put(state.overlays, overlay))
-        told.append(f"{route}: {source} → {target}, now {tell(shares)}{covered(state, route, kind)}")
+        told.append(
+            f"{route}: {source} → {target}, now {tell(shares)}{overtaken}{covered(state, route, kind)}"
+        )
     return state, f"{kind.value}: " + "; ".join(told)
 
 
+def _gradually(word: Word) -> bool:
+    mode = str(word.args.get("mode") or "immediate")
+    if mode not in {"immediate", "gradual"}:
+        raise RefusedError(f"there is no mode {mode!r}; there are: gradual, immediate")
+    if mode == "gradual" and word.args.get("emergency"):
+        raise RefusedError("an emergency does not wait: leave out --emergency, or --mode gradual")
+    if mode == "gradual" and word.args.get("for_s") is not None:
+        raise RefusedError("a gradual failover ends by failback, not by a time: leave out --for")
+    return mode == "gradual"
+
+
+def beneath(state: State, route: str) -> dict[str, int]:
+    """What is wanted of a route by its baseline and a failover alone: what a ramp over them begins with."""
+    failovers = [o for o in state.overlays if o.kind is OverlayKind.FAILOVER]
+    return overlays.desired(route, state.baselines[route], failovers).shares_bp
+
+
+def _overtaken(state: State, route: str, why: str, now_s: float) -> tuple[State, str]:
+    """The state with an end to a ramp whose overlay is about to be another's, and what to add to the answer."""
+    ramp = state.ramps.get(route)
+    if ramp is None or ramp.phase in ENDED or ramp.kind not in {RampKind.FAILOVER, RampKind.FAILBACK}:
+        return state, ""
+    over = replace(ramp, phase=RampPhase.ABORTED, ended=why, ended_s=now_s, hold="", paused="")
+    return replace(state, ramps={**state.ramps, route: over}), f"; the {ramp.kind.value} under way is over"
+
+
 def _overlay(
+    state: State,
     kind: OverlayKind,
     route: str,
     shares: dict[str, int],
     word: Word,
     now_s: float,
     *,
+    source: str,
     not_after_s: float,
-    away: tuple[str, ...],
 ) -> Overlay:
+    before = next((o for o in state.overlays if (o.route, o.kind) == (route, kind)), None)
     return Overlay(
         id=f"{kind.value}:{route}:{word.id or round(now_s * 1000)}",
         kind=kind,
@@ -85,7 +117,8 @@ def _overlay(
         created_s=now_s,
         not_after_s=not_after_s,
         on_expiry=overlays.ON_EXPIRY[kind],
-        away=away,
+        away=tuple(dict.fromkeys((*before.away, source))) if before else (source,),
+        returns=before.returns if before else (),
     )
 
 
@@ -98,6 +131,7 @@ def _gradual(
     route: str,
     source: str,
     goal: str,
+    from_bp: dict[str, int],
     to_bp: dict[str, int],
 ) -> State:
     free(state, route)
@@ -107,7 +141,7 @@ def _gradual(
         route=route,
         source=source,
         goal=goal,
-        from_bp=desired(state, route),
+        from_bp=from_bp,
         to_bp=to_bp,
         policy=plan.ramp.failover,
         owner=word.author,
@@ -123,8 +157,7 @@ def free(state: State, route: str) -> None:
     ramp = state.ramps.get(route)
     if ramp is not None and ramp.phase not in ENDED:
         raise RefusedError(
-            f"a {ramp.kind.value} moves {route} already ({ramp.source} → {ramp.goal}): "
-            f"wait for its end, or end it (pointsman canary abort {route})"
+            f"{told(ramp)} is under way: wait for its end, or end it (pointsman canary abort {route})"
         )
 
 
@@ -166,20 +199,19 @@ def failback(state: State, word: Word, now_s: float) -> tuple[State, str]:
         others = tuple(replace(o, auto_back=True) if o in ending else o for o in state.overlays)
         told = ", ".join(o.route for o in ending)
         return replace(state, overlays=others), f"failback of {told} will begin by itself once it is earned"
+    routes = list(dict.fromkeys(overlay.route for overlay in ending))
     if word.args.get("now"):
-        ramps = {
-            r: one
-            for r, one in state.ramps.items()
-            if one.kind is not RampKind.FAILBACK or one.phase in ENDED
-        }
-        after = overlays.without(replace(state, ramps=ramps), ending, now_s)
-        told = "; ".join(f"{o.route}: {tell(desired(after, o.route))}" for o in ending)
+        for name in routes:
+            state, _ = _overtaken(state, name, f"overtaken by a failback of {word.author}", now_s)
+        after = overlays.without(state, ending, now_s)
+        told = "; ".join(f"{name}: {tell(desired(after, name))}" for name in routes)
         return after, f"failback by slow start to {told}"
-    for overlay in ending:
-        state = returning(
-            state, plan, overlay, owner=word.author, reason=word.reason, now_s=now_s, place=word.id
+    for name in routes:
+        strongest = min(
+            (o for o in ending if o.route == name), key=lambda o: overlays.PRECEDENCE.index(o.kind)
         )
-    told = "; ".join(f"{o.route}: {_way(plan)} to {tell(state.ramps[o.route].to_bp)}" for o in ending)
+        state = returning(state, strongest, word.author, word.reason, now_s, place=word.id)
+    told = "; ".join(f"{name}: {_way(plan)} to {tell(state.baselines[name].shares_bp)}" for name in routes)
     return state, f"failback step by step: {told}"
 
 
@@ -188,21 +220,21 @@ def _way(plan: Plan) -> str:
 
 
 def returning(
-    state: State, plan: Plan, overlay: Overlay, *, owner: str, reason: str, now_s: float, place: str = ""
+    state: State, overlay: Overlay, owner: str, reason: str, now_s: float, *, place: str = ""
 ) -> State:
-    """The state with a failback ramp from the overlay's shares to those that would be wanted without it."""
-    if overlay.kind is OverlayKind.EMERGENCY:
-        overlay = replace(overlay, kind=OverlayKind.FAILOVER)
-    free(state, overlay.route)
-    rest = tuple(
-        o for o in state.overlays if (o.route, o.kind) != (overlay.route, overlay.kind) and o.id != overlay.id
-    )
-    to_bp = overlays.desired(overlay.route, state.baselines[overlay.route], rest).shares_bp
+    """The state with a failback ramp from the overlay's shares to the baseline's.
+
+    It moves a failover that takes the place of every failover and emergency of the route, and has no deadline.
+    """
+    plan, route = plan_of(state), overlay.route
+    free(state, route)
+    rest = tuple(o for o in state.overlays if o.route != route or o.kind not in _KINDS)
+    to_bp = state.baselines[route].shares_bp
     back = tuple(t for t, share in to_bp.items() if share > overlay.shares_bp.get(t, 0))
     ramp = Ramp(
-        id=f"failback:{overlay.route}:{place or round(now_s * 1000)}",
+        id=f"failback:{route}:{place or round(now_s * 1000)}",
         kind=RampKind.FAILBACK,
-        route=overlay.route,
+        route=route,
         source="",
         goal=", ".join(back),
         from_bp=overlay.shares_bp,
@@ -213,129 +245,8 @@ def returning(
         created_s=now_s,
         looked_s=now_s,
     )
-    kept = replace(overlay, returns=(*(t for t in overlay.returns if now_s - t < HOUR_S), now_s))
-    return replace(state, overlays=(*rest, kept), ramps={**state.ramps, overlay.route: ramp})
-
-
-# --- by itself
-
-
-def automatic(
-    state: State, plan: Plan, shares: Mapping[str, Mapping[str, int]], now_s: float
-) -> tuple[State, list[Note]]:
-    """Failovers for what has been out for long, and failbacks that are earned. `shares`: what routes now, by health."""
-    if state.freeze is not None:
-        return state, []
-    notes: list[Note] = []
-    if plan.policy.failover_after_s:
-        for target in plan.targets:
-            why = _lost(state.health.get(target), plan, now_s)
-            if why:
-                state = _left(state, plan, target, why, shares, now_s, notes)
-    for overlay in state.overlays:
-        if overlay.kind is OverlayKind.FAILOVER and overlay.auto_back:
-            state = _earned(state, plan, overlay, now_s, notes)
-    return state, notes
-
-
-def _lost(health: Health | None, plan: Plan, now_s: float) -> str:
-    """Why a target that is out does not come back by slow start any more, or ""."""
-    if health is None or health.phase not in {Phase.COOLDOWN, Phase.HALF_OPEN} or not health.out_since_s:
-        return ""
-    out_s = now_s - health.out_since_s
-    if out_s >= plan.policy.failover_after_s:
-        return f"out for {out_s:.0f} s: {health.reason}"
-    often = [t for t in health.trips if now_s - t < HOUR_S]
-    return f"{len(often)} trips within an hour: {health.reason}" if len(often) >= REPEATED else ""
-
-
-def _left(
-    state: State,
-    plan: Plan,
-    target: str,
-    why: str,
-    shares: Mapping[str, Mapping[str, int]],
-    now_s: float,
-    notes: list[Note],
-) -> State:
-    """A failover of every route that still wants a share for `target`, to what serves it now."""
-    for route in plan.routes:
-        ramp = state.ramps.get(route)
-        moving = ramp is not None and ramp.phase not in ENDED and ramp.kind is not RampKind.CANARY
-        over = overlays.winner(route, state.overlays)
-        stronger = over is not None and over.kind in {OverlayKind.EMERGENCY, OverlayKind.MANUAL}
-        now = dict(shares.get(route, {}))
-        if moving or stronger or not _wants(state, route, target) or not now or now.get(target, 0):
-            continue
-        before = next((o for o in state.overlays if (o.route, o.kind) == (route, OverlayKind.FAILOVER)), None)
-        overlay = Overlay(
-            id=f"failover:{route}:{round(now_s * 1000)}",
-            kind=OverlayKind.FAILOVER,
-            route=route,
-            shares_bp=now,
-            owner=before.owner if before else OWNER,
-            reason=f"{target} {why}",
-            created_s=now_s,
-            not_after_s=before.not_after_s if before else 0.0,
-            on_expiry=overlays.ON_EXPIRY[OverlayKind.FAILOVER],
-            away=(*(before.away if before else ()), target),
-            auto_back=before.auto_back if before else plan.policy.failback_auto,
-            returns=before.returns if before else (),
-        )
-        state = replace(state, overlays=overlays.put(state.overlays, overlay))
-        text = f"failover on {route}: {target} {why}; it returns by failback only, now {tell(now)}"
-        notes.append(Note(at_s=now_s, kind="failover.begun", subject=route, text=text))
-    return state
-
-
-def _wants(state: State, route: str, target: str) -> bool:
-    """Do the shares without a canary's still name the target?"""
-    rest = [o for o in state.overlays if o.kind is not OverlayKind.CANARY]
-    return bool(overlays.desired(route, state.baselines[route], rest).shares_bp.get(target, 0))
-
-
-def _earned(state: State, plan: Plan, overlay: Overlay, now_s: float, notes: list[Note]) -> State:
-    ramp = state.ramps.get(overlay.route)
-    if ramp is not None and ramp.phase not in ENDED:
-        return state
-    if waits(state, plan, overlay, now_s):
-        return state
-    text = f"failback on {overlay.route} begins: {', '.join(overlay.away)} held {_held(state, plan, overlay, now_s)}"
-    notes.append(Note(at_s=now_s, kind="failback.begun", subject=overlay.route, text=text))
-    reason = f"{', '.join(overlay.away)} held {100 * plan.policy.failback_threshold:g} %"
-    return returning(state, plan, overlay, owner=OWNER, reason=reason, now_s=now_s)
-
-
-def waits(state: State, plan: Plan, overlay: Overlay, now_s: float) -> str:
-    """Why the failback of this overlay does not begin yet, or ""."""
-    policy = plan.policy
-    stay_s = policy.failback_min_stay_s - (now_s - overlay.created_s)
-    if stay_s > 0:
-        return f"it stays away for another {stay_s:.0f} s at least"
-    recent = [t for t in overlay.returns if now_s - t < HOUR_S]
-    if len(recent) >= policy.failback_per_hour:
-        return f"{len(recent)} failbacks began within the last hour"
-    for target in overlay.away:
-        if target not in plan.targets:
-            continue
-        health = state.health.get(target, Health())
-        if health.phase is not Phase.HEALTHY:
-            return f"{target} is {health.phase.value}"
-        ok, failed = probed(health, plan, now_s)
-        if ok + failed < policy.failback_min_samples:
-            return f"{target}: {ok + failed} of {policy.failback_min_samples} probes seen"
-        if ok < policy.failback_threshold * (ok + failed):
-            return f"{target}: {100 * ok / (ok + failed):.1f} % of its probes succeeded"
-    return ""
-
-
-def probed(health: Health, plan: Plan, now_s: float) -> tuple[int, int]:
-    """(good, failed) probes within the failback's window."""
-    seen = totals(health.probes, now_s - plan.policy.failback_window_s)
-    return seen.get("ok", 0), seen.get("failed", 0)
-
-
-def _held(state: State, plan: Plan, overlay: Overlay, now_s: float) -> str:
-    counts = [probed(state.health[t], plan, now_s) for t in overlay.away if t in state.health]
-    good, all_ = sum(ok for ok, _ in counts), sum(ok + failed for ok, failed in counts)
-    return f"{good} of {all_} probes good within {plan.policy.failback_window_s / 60:.0f} min"
+    if not back:
+        return replace(state, overlays=rest)  # it differs from the baseline in nothing: there is no way to go
+    returns = (*(t for t in overlay.returns if now_s - t < HOUR_S), now_s)
+    kept = replace(overlay, kind=OverlayKind.FAILOVER, not_after_s=0.0, returns=returns)
+    return replace(state, overlays=(*rest, kept), ramps={**state.ramps, route: ramp})

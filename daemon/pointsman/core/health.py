@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import Evidence, Lane, ProbeResult, Report, TargetReport
 from pointsman.core.model import Bucket, Path, Plan, Policy, State, Vantage
+from pointsman.core.ramp_model import ENDED
 
 BUCKET_S: Final = 10.0
 # A proxy's first report to a leader that has never heard of it counts only if the proxy is about this young;
@@ -70,9 +71,9 @@ def gather(state: State, evidence: Evidence, plan: Plan, now_s: float) -> Gather
         for target in _concerned(result, plan, of_provider):
             _entry(seen, target).probes.append(result)
     live = [r for r in evidence.reports if (r.environment, r.fleet) == (plan.environment, plan.fleet)]
-    vantages, fresh = _vantages(state.vantages, live, seen, plan, paths, now_s)
+    vantages, fresh = _vantages(state, live, seen, plan, paths, now_s)
     if fresh:
-        alive = [r for r in live if now_s - vantages[r.proxy].seen_s <= plan.policy.proxy_lost_s]
+        alive = [r for r in live if _lives(vantages[r.proxy], plan.policy, now_s)]
         _streaks([r for r in alive if not vantages[r.proxy].troubled], vantages, state, plan, seen)
         _doubt_bars(seen, now_s)
     live_success_s = max((entry.last_ok_s for entry in seen.values()), default=0.0)
@@ -128,7 +129,7 @@ def _egress_suspect(paths: Mapping[str, Path], plan: Plan) -> bool:
 
 
 def _vantages(
-    known: Mapping[str, Vantage],
+    state: State,
     reports: Iterable[Report],
     seen: dict[str, Seen],
     plan: Plan,
@@ -136,7 +137,12 @@ def _vantages(
     now_s: float,
 ) -> tuple[dict[str, Vantage], bool]:
     """What to remember of each proxy, and whether any report was new; what is new is added to `seen`."""
-    vantages = {name: kept for name, kept in known.items() if now_s - kept.seen_s <= VANTAGE_KEPT_S}
+    known, running = state.vantages, _running_stamps(state)
+    vantages = {
+        name: kept
+        for name, kept in known.items()
+        if now_s - kept.seen_s <= VANTAGE_KEPT_S or not running.isdisjoint(kept.arms)
+    }
     fresh = False
     for report in reports:
         before = known.get(report.proxy)
@@ -158,6 +164,12 @@ def _vantages(
         for target, new in report.targets.items():
             _count(_entry(seen, target), new, None if counted is None else counted.get(target, {}))
     return vantages, fresh
+
+
+def _running_stamps(state: State) -> set[str]:
+    """What ramps and rollouts that are under way count under: a proxy's part in it is not forgotten, to be counted again."""
+    of_ramps = {s for ramp in state.ramps.values() if ramp.phase not in ENDED for s in ramp.tallies}
+    return of_ramps | {one.stamp for one in state.rollouts.values() if one.stamp}
 
 
 def _remembered(report: Report, before: Vantage | None, now_s: float) -> Vantage:
@@ -343,4 +355,9 @@ def ratio_trips(window: Iterable[Bucket], policy: Policy, now_s: float) -> str:
 
 def live_proxies(vantages: Mapping[str, Vantage], policy: Policy, now_s: float) -> list[str]:
     """The names of the proxies that were heard of lately, in order."""
-    return sorted(name for name, v in vantages.items() if now_s - v.seen_s <= policy.proxy_lost_s)
+    return sorted(name for name, vantage in vantages.items() if _lives(vantage, policy, now_s))
+
+
+def _lives(vantage: Vantage, policy: Policy, now_s: float) -> bool:
+    """Heard of lately; before a clock that went back is not lately."""
+    return abs(now_s - vantage.seen_s) <= policy.proxy_lost_s

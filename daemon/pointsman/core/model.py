@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from pointsman.core.evidence import ArmReport
 from pointsman.core.ramp_model import CANARY_STEPS, FAILBACK_STEPS, FAILOVER_STEPS, Ramp, RampPolicy
+from pointsman.core.rollout_model import Rollout, RolloutPlan, RolloutReport
 from pointsman.core.table import Table, Version
 
 STATE_FORMAT: Final = 1
@@ -108,6 +109,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     routes: dict[str, Route]
     policy: Policy = Policy()
     ramp: RampPlan = RampPlan()
+    rollouts: dict[str, RolloutPlan] = {}
     revision: int = 0
     digest: str = ""
 
@@ -277,7 +279,8 @@ class Path(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class State(Struct, frozen=True, kw_only=True):
     """Everything that a decision needs from the last one. `words_cursor` makes a word act exactly once.
 
-    `ramps`: route → the ramp that moves it, or the last one that did.
+    `ramps`: route → the ramp that moves it, or the last one that did. `rollouts`: name → this environment's stage of
+    it; `reports`: name → its last reports, the newest last.
     """
 
     format: int = STATE_FORMAT
@@ -293,6 +296,8 @@ class State(Struct, frozen=True, kw_only=True):
     plan: Plan | None = None
     ramps: dict[str, Ramp] = {}
     freeze: Freeze | None = None
+    rollouts: dict[str, Rollout] = {}
+    reports: dict[str, tuple[RolloutReport, ...]] = {}
 
 
 # --- the decision

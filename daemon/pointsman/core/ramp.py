@@ -5,10 +5,12 @@ their policy's steps and in what becomes of the shares at the end (core/ramping.
 file.
 
     from        when                                                       to
-    precheck    the side to move to is in service                          spreading, first step
+    precheck    the side to move to is in service, and what is asked       spreading, first step
+                without traffic passes (approval, calendar, external)
     spreading   the table with the share is serving on every live proxy    observing
     observing   every gate passes (1)                                      spreading, next step; before the last:
                                                                            promoted, or baking (canary)
+    observing   a trouble of the control too is over (3)                   spreading, the same step anew
     baking      `bake_s` watched, every gate passes                        promoted
     any live    a gate says abort; the moved side trips and the control    aborted, or blocked if the control is
                 still answers (2); a hold lasts over `max_hold_s`;         out: then what was moved is kept, and
@@ -18,11 +20,14 @@ file.
                                                                            failover, failback: spreading, the same
                                                                            step anew
     any live    an operator's set, promote                                 spreading (that step); promoted or baking
+      but blocked
 
 (1) Hold reasons: what the gates say (core/gates), paused, frozen, overlaid by a stronger intent, out of service.
     Overruling by an operator passes the holds of one step, save that of a table not served yet.
 (2) `TRIP_GRACE_S` later, so that an outage that takes the control too, a moment later, freezes the ramp and blames
     nobody; its traffic is away by health in the meantime.
+(3) Frozen because the control fails too, it looks every `ANEW_S` at what the control did since. Once that is well, the
+    step begins anew, so that a trouble which was everybody's is not held against it.
 
 Time counts only while it is watched: between two looks that are close together. A leap of the clock moves nothing.
 """
@@ -32,17 +37,20 @@ from typing import Final
 from msgspec.structs import replace
 
 from pointsman.core.arms import Sides, opened, pairs, sides
-from pointsman.core.gates import FIRM, findings
+from pointsman.core.gates import BEFOREHAND, FIRM, GATES, findings
+from pointsman.core.gates.baseline import FLOOR
 from pointsman.core.gates.sight import Facts, Sight
 from pointsman.core.model import Note
 from pointsman.core.ramp_model import ENDED, Finding, Ramp, RampKind, RampPhase, Step, Verdict
 from pointsman.core.table import FULL_BP, percent
 
 TRIP_GRACE_S: Final = 60.0
+ANEW_S: Final = 60.0
 # A ramp is given up sooner than its overlay runs out in the proxies, so that it never goes on from another share.
 WATCHED: Final = 0.8
-# Holds that may last as long as they will: a person or a calendar is what is waited for, and the dwell ends itself.
-PATIENT: Final = frozenset({"dwell", "calendar", "paused", "frozen"})
+# While one of these holds, the time of the others does not count: a person or a calendar is what is waited for, and
+# the dwell ends itself.
+PATIENT: Final = frozenset({"dwell", "approval", "calendar", "paused", "frozen"})
 _YOUNG: Final = frozenset({"dwell", "samples", "serving"})
 # What a proxy keeps by itself when nobody looks, its ramp keeps too.
 _DROPS: Final = frozenset({RampKind.CANARY, RampKind.SHIFT})
@@ -53,17 +61,15 @@ def step(ramp: Ramp, facts: Facts) -> tuple[Ramp, list[Note]]:
     if ramp.phase in ENDED:
         return ramp, []
     ramp, elapsed_s, unwatched_s = _looked(ramp, facts)
-    if unwatched_s:
-        return _unwatched(ramp, facts, unwatched_s)
     if ramp.aborting:
         return _abort(ramp, facts, ramp.aborting)
+    if unwatched_s:
+        return _unwatched(ramp, facts, unwatched_s)
     if ramp.wanted >= 0:
         return _sent(ramp, facts)
-    if ramp.phase is RampPhase.PRECHECK:
-        return _precheck(ramp, facts, elapsed_s)
-    sight = sight_of(ramp, facts)
-    found = findings(sight)
-    ramp = replace(_watched(ramp, found, elapsed_s), findings=found)
+    begun = ramp.phase is not RampPhase.PRECHECK
+    found = findings(sight_of(ramp, facts), GATES if begun else BEFOREHAND)
+    ramp = replace(_watched(ramp, found, elapsed_s) if begun else ramp, findings=found)
     for finding in found:
         if finding.verdict is Verdict.ABORT:
             return _abort(ramp, facts, finding.why)
@@ -85,6 +91,7 @@ def sight_of(ramp: Ramp, facts: Facts) -> Sight:
 
 
 def _present(ramp: Ramp) -> Step:
+    """The step in force; before the first one, nothing that is asked beforehand looks at it."""
     if ramp.phase is RampPhase.BAKING:
         return Step(progress_bp=FULL_BP, hold_s=ramp.policy.bake_s, samples=0)
     return ramp.policy.steps[ramp.step]
@@ -154,21 +161,42 @@ def _held_or_on(
 ) -> tuple[Ramp, list[Note]]:
     if not held:
         return _on(ramp, facts)
-    if any(gate not in PATIENT for gate, _ in held):
+    gates = {gate for gate, _ in held}
+    # What is not served is not watched, so that its dwell does not end itself.
+    if not gates & (PATIENT - {"dwell"} if "serving" in gates else PATIENT):
         ramp = replace(ramp, held_s=ramp.held_s + elapsed_s)
     if ramp.held_s > ramp.policy.max_hold_s:
         return _abort(ramp, facts, f"held for over {ramp.policy.max_hold_s:.0f} s: {_told(held)}")
     worth = _worth_telling(held)
-    gates = tuple(gate for gate, _ in worth)
-    fresh = bool(worth) and gates != ramp.held_by
-    ramp = replace(ramp, hold="; ".join(f"{gate}: {why}" for gate, why in held), held_by=gates)
-    return ramp, [_note(ramp, facts, "ramp.hold", f"{told(ramp)} holds: {_told(worth)}")] if fresh else []
+    held_by = tuple(gate for gate, _ in worth) or ramp.held_by
+    text = f"{told(ramp)} holds: {_told(worth)}"
+    notes = [_note(ramp, facts, "ramp.hold", text)] if held_by != ramp.held_by else []
+    ramp = replace(ramp, hold="; ".join(f"{gate}: {why}" for gate, why in held), held_by=held_by)
+    if ramp.phase is RampPhase.OBSERVING and "baseline" in gates:
+        return _frozen(ramp, facts, notes)
+    return ramp, notes
+
+
+def _frozen(ramp: Ramp, facts: Facts, notes: list[Note]) -> tuple[Ramp, list[Note]]:
+    control = sides(pairs(ramp, (ramp.stamp,))).control
+    now = (ramp.watched_s, control.requests, control.failed)
+    if ramp.trouble is None:
+        return replace(ramp, trouble=now), notes
+    watched_s, requests, failed = ramp.trouble
+    more = control.requests - requests
+    if ramp.watched_s - watched_s < ANEW_S or more < FLOOR:
+        return ramp, notes
+    if control.failed - failed > ramp.policy.abort_ratio * more:
+        return replace(ramp, trouble=now), notes
+    text = f"{told(ramp)} begins its step anew: the control is well again"
+    return _enter(ramp, facts, ramp.step), [*notes, _note(ramp, facts, "ramp.anew", text)]
 
 
 def _worth_telling(held: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """What a person should hear of: not that a step which has just begun is still young."""
-    young = any(gate == "dwell" for gate, _ in held)
-    return [(gate, why) for gate, why in held if not (young and gate in _YOUNG)]
+    gates = {gate for gate, _ in held}
+    obvious = _YOUNG if "dwell" in gates else {"serving"} if "overlaid" in gates else set()
+    return [(gate, why) for gate, why in held if gate not in obvious]
 
 
 def _told(held: list[tuple[str, str]]) -> str:
@@ -194,15 +222,12 @@ def _tripped(ramp: Ramp, facts: Facts) -> tuple[Ramp, str]:
 # --- on
 
 
-def _precheck(ramp: Ramp, facts: Facts, elapsed_s: float) -> tuple[Ramp, list[Note]]:
-    held = _outer_holds(ramp, facts)
-    if held:
-        return _held_or_on(ramp, facts, held, elapsed_s)
-    return _entered(ramp, facts, 0, "the side to move to is in service")
-
-
 def _on(ramp: Ramp, facts: Facts) -> tuple[Ramp, list[Note]]:
-    passed = "; ".join(f.why for f in ramp.findings if f.verdict is Verdict.PASS and f.data)
+    said = [f.why for f in ramp.findings if f.verdict is Verdict.PASS and f.data]
+    said += [f"overruled: {f.why}" for f in ramp.findings if f.verdict is Verdict.HOLD]
+    passed = "; ".join(said)
+    if ramp.phase is RampPhase.PRECHECK:
+        passed = "the side to move to is in service"
     if ramp.phase is RampPhase.BAKING:
         return _ended(ramp, facts, RampPhase.PROMOTED, passed)
     return advance(ramp, facts, ramp.step + 1, passed)
@@ -212,8 +237,6 @@ def _sent(ramp: Ramp, facts: Facts) -> tuple[Ramp, list[Note]]:
     """Where an operator sent it, past the gates."""
     to, why = ramp.wanted, ramp.wanted_why
     ramp = replace(ramp, wanted=-1, wanted_why="")
-    if ramp.phase is RampPhase.BLOCKED:
-        return ramp, []
     if to >= len(ramp.policy.steps):
         return _ended(ramp, facts, RampPhase.PROMOTED, why)
     return advance(ramp, facts, to, why)
@@ -256,6 +279,7 @@ def _enter(ramp: Ramp, facts: Facts, to: int) -> Ramp:
             held_by=(),
             findings=(),
             tripped_s=0.0,
+            trouble=None,
         )
     )
 

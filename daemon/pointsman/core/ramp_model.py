@@ -189,9 +189,10 @@ class Ramp(Struct, frozen=True, kw_only=True):
     what was seen under one share is never mixed with another's. `watched_s` is how long a leader has watched the
     present step while it was serving everywhere, `held_s` how long past its dwell; both count time only between
     looks that were close to each other, so that no leap of a clock moves a ramp. `looked_s` is the last look.
-    `hold` is why it does not go on ("" if nothing keeps it), `held_by` the gates of it that were told. `overruled`: the entry whose holds an operator has
-    overruled. `wanted`: the step that an operator sent it to, −1 for none. `ended` is how it ended, for people.
-    `before`: the baseline that an abort after promotion restores.
+    `hold` is why it does not go on ("" if nothing keeps it), `held_by` the gates of it that were told. `trouble`:
+    (watched_s, requests, failed) of the control when a ramp frozen by its trouble last looked back. `overruled`: the
+    entry whose holds an operator has overruled. `wanted`: the step that an operator sent it to, −1 for none. `ended` is
+    how it ended, for people. `before`: the baseline that an abort after promotion restores.
     """
 
     id: str
@@ -222,6 +223,7 @@ class Ramp(Struct, frozen=True, kw_only=True):
     answers: dict[str, GateAnswer] = {}
     tallies: dict[str, Tally] = {}
     tripped_s: float = 0.0
+    trouble: tuple[float, int, int] | None = None
     before: dict[str, int] | None = None
     aborting: str = ""
     wanted: int = -1

@@ -3,17 +3,17 @@
 Abort is never refused, always wins, and is idempotent; it acts in the same decision, before any step is taken.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from pointsman.core.checks import RefusedError, checked_shares, desired, known, plan_of, tell, until
+from pointsman.core.checks import RefusedError, checked_shares, covered, known, plan_of, tell, until
 from pointsman.core.evidence import Word
 from pointsman.core.failover import free
 from pointsman.core.gates import REQUIRABLE
-from pointsman.core.model import Freeze, Plan, State
-from pointsman.core.ramp_model import ENDED, ExternalGate, Ramp, RampKind, RampPolicy, Step
+from pointsman.core.model import Freeze, OverlayKind, Plan, State
+from pointsman.core.ramp_model import ENDED, ExternalGate, Ramp, RampKind, RampPhase, RampPolicy, Step
 from pointsman.core.table import FULL_BP, percent
 
 
@@ -24,7 +24,8 @@ def canary(state: State, word: Word, now_s: float) -> tuple[State, str]:
     free(state, route)
     source = known("target", str(word.args["from"]), plan.targets)
     goal = known("target", str(word.args["to"]), plan.targets)
-    from_bp = desired(state, route)
+    # Not from what a failover or a pin makes of it for now: that lies over the canary until it ends.
+    from_bp = state.baselines[route].shares_bp
     if goal == source:
         raise RefusedError(f"a canary from {source} to itself moves nothing")
     if not from_bp.get(source, 0):
@@ -36,6 +37,7 @@ def canary(state: State, word: Word, now_s: float) -> tuple[State, str]:
     ramp = _ramp(RampKind.CANARY, route, from_bp, to_bp, policy, word, now_s, source=source, goal=goal)
     way = " → ".join(percent(step.progress_bp) for step in policy.steps)
     text = f"canary on {route}: {source} → {goal} by {way} of its {percent(from_bp[source])}"
+    text += covered(state, route, OverlayKind.CANARY)
     return replace(state, ramps={**state.ramps, route: ramp}), text
 
 
@@ -54,9 +56,10 @@ def shift(
         plan_of(state).ramp.canary, steps=steps, bake_s=0.0, approvals=(), external=(), require=()
     )
     ramp = _ramp(RampKind.SHIFT, route, from_bp, shares, policy, word, now_s)
-    return replace(
-        state, ramps={**state.ramps, route: ramp}
-    ), f"{route}: step by step within {over_s:.0f} s to {tell(shares)}"
+    return (
+        replace(state, ramps={**state.ramps, route: ramp}),
+        f"{route}: step by step within {over_s:.0f} s to {tell(shares)}{covered(state, route, OverlayKind.CANARY)}",
+    )
 
 
 def _ramp(
@@ -102,38 +105,46 @@ def _policy(plan: Plan, args: dict[str, Any]) -> RampPolicy:
     if args.get("synthetic") is not None:
         changes["synthetic"] = bool(args["synthetic"])
     if args.get("require"):
-        changes["require"] = tuple(known("gate to require", str(g), REQUIRABLE) for g in args["require"])
+        required = _listed("require", args["require"])
+        changes["require"] = tuple(known("gate to require", str(g), REQUIRABLE) for g in required)
     if args.get("approve"):
-        asked = tuple(round(_number("approve", p) * 100) for p in args["approve"])
+        asked = tuple(round(_number("approve", p) * 100) for p in _listed("approve", args["approve"]))
         changes["approvals"] = tuple(_step_at(steps, p) for p in asked)
     if args.get("gates") is not None:
         configured: dict[str, ExternalGate] = {gate.name: gate for gate in policy.external}
-        changes["external"] = tuple(
-            configured[known("external gate", str(g), configured)] for g in args["gates"]
-        )
+        named = _listed("gates", args["gates"])
+        changes["external"] = tuple(configured[known("external gate", str(g), configured)] for g in named)
     return replace(policy, **changes)
+
+
+def _listed(name: str, value: object) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise RefusedError(f"{name} must be a list")
+    return list(value)
 
 
 def _steps(policy: RampPolicy, args: dict[str, Any]) -> tuple[Step, ...]:
     steps = policy.steps
     if args.get("steps"):
-        asked = [round(_number("steps", p) * 100) for p in args["steps"]]
+        asked = [round(_number("steps", p) * 100) for p in _listed("steps", args["steps"])]
         if asked != sorted(set(asked)) or not all(0 < p <= FULL_BP for p in asked):
             raise RefusedError("steps must grow from above 0 to 100: --steps 5,10,25,50,75,100")
         if asked[-1] != FULL_BP:
             asked.append(FULL_BP)
+        if asked == [FULL_BP]:
+            raise RefusedError("a canary needs a step before 100 %: use weights set to move all at once")
         steps = tuple(_like(policy, p) for p in asked)
-    holds = {0: args.get("first_hold_s") or args.get("hold_s")}
-    floors = args.get("samples") or []
+    floors = _listed("samples", args.get("samples") or [])
     changed: list[Step] = []
     for place, step in enumerate(steps):
-        hold = holds.get(place, args.get("hold_s"))
-        floor = (floors[min(place, len(floors) - 1)]) if floors else None
+        name = "first_hold_s" if not place and args.get("first_hold_s") is not None else "hold_s"
+        hold = args.get(name)
+        floor = floors[min(place, len(floors) - 1)] if floors else None
         last = step.progress_bp == FULL_BP
         changed.append(
             replace(
                 step,
-                hold_s=step.hold_s if hold is None or last else _number("hold_s", hold),
+                hold_s=step.hold_s if hold is None or last else _number(name, hold),
                 samples=step.samples if floor is None or last else int(_number("samples", floor)),
             )
         )
@@ -171,6 +182,11 @@ def _running(state: State, word: Word) -> Ramp:
     if ramp.phase in ENDED:
         raise RefusedError(
             f"no ramp moves {route}: the {ramp.kind.value} is over ({ramp.phase.value}: {ramp.ended})"
+        )
+    if ramp.phase is RampPhase.BLOCKED:
+        raise RefusedError(
+            f"the {ramp.kind.value} on {route} is being taken back ({ramp.aborting}), and waits for its control "
+            f"({ramp.hold}): it can only be overlaid (pointsman pin, pointsman failover)"
         )
     return ramp
 
@@ -265,16 +281,21 @@ def _said(word: Word) -> str:
 # --- freezes
 
 
+FREEZE_S: Final = 7200.0
+
+
 def freeze(state: State, word: Word, now_s: float) -> tuple[State, str]:
     """FREEZE: for_s. Nothing moves that is not an abort or an emergency."""
     plan_of(state)
-    until_s = until(now_s, word.args.get("for_s") or 7200.0)
+    for_s = word.args.get("for_s")
+    until_s = until(now_s, FREEZE_S if for_s is None else for_s)
     after = replace(state, freeze=Freeze(owner=word.author, reason=word.reason, until_s=until_s))
     return after, f"all movement is frozen for {until_s - now_s:.0f} s; aborts and emergencies still act"
 
 
 def unfreeze(state: State, _word: Word, _now_s: float) -> tuple[State, str]:
     """UNFREEZE."""
+    plan_of(state)
     if state.freeze is None:
         return state, "nothing was frozen"
     return replace(state, freeze=None), "movement is free again"

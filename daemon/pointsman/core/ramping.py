@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pointsman.core import arms, overlays, ramp
 from pointsman.core.evidence import Evidence
 from pointsman.core.gates.sight import Facts
-from pointsman.core.model import Baseline, Note, OnExpiry, Overlay, OverlayKind, Plan, State, Vantage
+from pointsman.core.model import Baseline, Note, OnExpiry, Overlay, OverlayKind, State, Vantage
 from pointsman.core.ramp_model import ENDED, Arm, Ramp, RampKind, RampPhase
 from pointsman.core.stats import merged
 from pointsman.core.table import FULL_BP, Table, Version
@@ -39,7 +39,6 @@ def advance(
     state: State,
     known: Mapping[str, Vantage],
     evidence: Evidence,
-    plan: Plan,
     live: list[str],
     out: Mapping[str, str],
     published: Table | None,
@@ -54,7 +53,7 @@ def advance(
     moving = running(state)
     if not moving:
         return state, notes
-    seen = fresh(known, state.vantages, plan, now_s)
+    seen = fresh(known, state.vantages)
     for before in moving:
         counted = _with_answers(arms.with_news(before, seen), evidence)
         counted = _spread(counted, published)
@@ -65,9 +64,7 @@ def advance(
     return state, notes
 
 
-def fresh(
-    known: Mapping[str, Vantage], now: Mapping[str, Vantage], plan: Plan, now_s: float
-) -> dict[str, dict[str, Arm]]:
+def fresh(known: Mapping[str, Vantage], now: Mapping[str, Vantage]) -> dict[str, dict[str, Arm]]:
     """What proxies saw of ramps since they were last counted: stamp → target → its arm."""
     seen: dict[str, dict[str, Arm]] = {}
     for name, vantage in now.items():
@@ -135,7 +132,10 @@ def _over(one: Ramp, state: State) -> str:
 
 
 def shares_at(one: Ramp, progress_bp: int) -> dict[str, int]:
-    """The shares so far on the way: what the losing targets gave goes to the gaining ones in proportion."""
+    """The shares so far on the way: what the losing targets gave goes to the gaining ones in proportion.
+
+    The further, the less has each loser and the more each gainer: no rounding moves a caller back.
+    """
     gains = {t: one.to_bp[t] - one.from_bp.get(t, 0) for t in one.gainers}
     shares = dict(one.from_bp)
     given = 0
@@ -143,13 +143,19 @@ def shares_at(one: Ramp, progress_bp: int) -> dict[str, int]:
         part = round((one.from_bp[target] - one.to_bp.get(target, 0)) * progress_bp / FULL_BP)
         shares[target] -= part
         given += part
-    total, taken, passed = sum(gains.values()), 0, 0
-    for target, gain in gains.items():
-        passed += gain
-        part = given * passed // total - taken
-        taken += part
+    for target, part in _apportioned(given, gains).items():
         shares[target] = shares.get(target, 0) + part
     return {target: share for target, share in shares.items() if share}
+
+
+def _apportioned(given: int, gains: Mapping[str, int]) -> dict[str, int]:
+    """`given` in whole parts in proportion to `gains`, so that more to give takes from nobody (Webster's method)."""
+    total = sum(gains.values())
+    parts = {target: max(0, given * gain // total - len(gains)) for target, gain in gains.items()}
+    for _ in range(given - sum(parts.values())):
+        following = max(gains, key=lambda target: gains[target] / (2 * parts[target] + 1))
+        parts[following] += 1
+    return parts
 
 
 def settled(state: State, before: Ramp, after: Ramp, now_s: float) -> State:
@@ -184,17 +190,26 @@ def _after_end(state: State, one: Ramp, now_s: float) -> State:
     kind = OVERLAY[one.kind]
     without = tuple(o for o in state.overlays if (o.route, o.kind) != (one.route, kind))
     aborted = one.phase is RampPhase.ABORTED
-    if one.kind is RampKind.FAILBACK:
-        return (
-            _overlaid(state, one, now_s, shares_bp=one.from_bp)
-            if aborted
-            else replace(state, overlays=without)
-        )
     if one.kind is RampKind.FAILOVER and not aborted:
-        return _overlaid(state, one, now_s, shares_bp=one.to_bp)
+        return _left(_overlaid(state, one, now_s, shares_bp=one.to_bp), one)
+    # One that began from another failover goes back to that.
+    over_another = one.kind is RampKind.FAILOVER and one.from_bp != state.baselines[one.route].shares_bp
+    if aborted and (one.kind is RampKind.FAILBACK or over_another):
+        return _overlaid(state, one, now_s, shares_bp=one.from_bp)
     if aborted and one.before is not None:
         state = _rebased(state, one, one.before, f"rolled back: {one.ended}", now_s)
     return replace(state, overlays=without)
+
+
+def _left(state: State, one: Ramp) -> State:
+    """The failover is where it was to go: its overlay names what it left, so that a failback can be earned."""
+    done = tuple(
+        replace(o, away=tuple(dict.fromkeys((*o.away, one.source))))
+        if (o.route, o.kind) == (one.route, OverlayKind.FAILOVER)
+        else o
+        for o in state.overlays
+    )
+    return replace(state, overlays=done)
 
 
 def _overlaid(state: State, one: Ramp, now_s: float, shares_bp: dict[str, int] | None = None) -> State:
@@ -226,8 +241,12 @@ def _overlaid(state: State, one: Ramp, now_s: float, shares_bp: dict[str, int] |
 
 
 def stamp_of(route: str, state: State) -> str:
-    """The stamp that the route's first attempts are counted under: of the ramp whose shares are in force."""
+    """The stamp that the route's first attempts are counted under: of the ramp whose shares are in force, or of the
+    rollout that is watched after its ramp.
+    """
     one = state.ramps.get(route)
-    if one is None or one.phase in ENDED or _over(one, state):
+    if one is None or one.phase in ENDED:
+        return next((r.stamp for r in state.rollouts.values() if r.route == route and r.stamp), "")
+    if _over(one, state):
         return ""
     return one.stamp

@@ -30,7 +30,10 @@ from pointsman.core.ramp_model import Arm, RampPolicy
 
 # Relative risks, and odds ratios, that evidence is averaged over.
 RISKS: Final = (1.5, 2.0, 3.0, 4.5, 6.5, 10.0, 20.0, 50.0)
+_LOGS: Final = tuple((risk - 1, math.log(risk)) for risk in RISKS)
 MAP_BITS: Final = 64
+# When the control itself fails above `abort_ratio`, only a canary that fails so many times as often is to blame.
+OUTAGE_FACTOR: Final = 2.0
 # e^300: what is beyond does not fit into a float, and convinces nobody more.
 LOG_MAX: Final = 300.0
 # Failures by caller: {lowest six bits of the caller's hash: failures}, of one side under one stamp.
@@ -82,12 +85,9 @@ def worse(
         bits |= canary.callers_failing
         every |= canary.callers | control.callers
     needed = min(policy.failing_callers, every.bit_count())
-    counts = _counts(stamps, needed, failing, one_each=every.bit_count() > needed)
+    counts = _counts(stamps, needed, failing, policy, one_each=every.bit_count() > needed)
     factor, since = evidence(counts)
-    late = counts[since:]
-    late_ratio = ratio(sum(c.canary_failed for c in late), sum(c.canary_requests for c in late))
-    late_control = ratio(sum(c.control_failed for c in late), sum(c.control_requests for c in late))
-    much = late_ratio > policy.abort_ratio or late_ratio - late_control > policy.abort_excess
+    much = _much(counts[since:], policy)
     canary_requests = sum(canary.requests for canary, _ in stamps)
     control_requests = sum(control.requests for _, control in stamps)
     return Judgement(
@@ -102,12 +102,29 @@ def worse(
     )
 
 
+def _much(counts: Sequence[Counts], policy: RampPolicy) -> bool:
+    """Is the canary's ratio above what may be, give or take its standard error?"""
+    requests = sum(c.canary_requests for c in counts)
+    canary = ratio(sum(c.canary_failed for c in counts), requests)
+    control = ratio(sum(c.control_failed for c in counts), sum(c.control_requests for c in counts))
+    if control > policy.abort_ratio and canary < OUTAGE_FACTOR * control:
+        return False
+    upper = canary + (math.sqrt(canary * (1 - canary) / requests) if requests else 0.0)
+    return upper > policy.abort_ratio or upper - control > policy.abort_excess
+
+
 def _counts(
-    stamps: Sequence[tuple[Arm, Arm]], needed: int, failing: Sequence[Failing] | None, *, one_each: bool
+    stamps: Sequence[tuple[Arm, Arm]],
+    needed: int,
+    failing: Sequence[Failing] | None,
+    policy: RampPolicy,
+    *,
+    one_each: bool,
 ) -> list[Counts]:
     """The counts that evidence is taken from: those of the arms, the canary's failures weighted by caller."""
     if failing is not None:
-        failures = weighted(failing, needed)
+        calm = [control.failed <= policy.abort_ratio * control.requests for _, control in stamps]
+        failures = weighted(failing, needed, calm)
     elif one_each:
         failures = [min(canary.failed, 1 + distinct(canary.callers_failing)) for canary, _ in stamps]
     else:
@@ -118,23 +135,35 @@ def _counts(
     ]
 
 
-def weighted(failing: Sequence[Failing], needed: int) -> list[float]:
-    """The failures of each stamp, where over all of them no caller counts for more than one above the n-th worst.
+def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> list[float]:
+    """The failures of each stamp, where over the calm ones no caller counts for more than one above the n-th worst.
 
-    A caller's failures are scaled down alike wherever they were. `needed` is n; 0 or 1 leaves all as they are.
+    Everybody is as bad as anybody in an outage, so how bad a caller is by itself is measured under the stamps that
+    are `calm` (under all, if none is); its failures are scaled down alike under all of them. `needed` is n; 0 and 1
+    leave all as they are.
     """
-    totals: dict[int, int] = {}
-    for of_stamp in failing:
-        for caller, failed in of_stamp.items():
-            totals[caller] = totals.get(caller, 0) + failed
     if needed < 2:
         return [sum(of_stamp.values()) for of_stamp in failing]
+    measured = [of_stamp for of_stamp, is_calm in zip(failing, calm, strict=True) if is_calm] or failing
+    totals: dict[int, int] = {}
+    for of_stamp in measured:
+        for caller, failed in of_stamp.items():
+            totals[caller] = totals.get(caller, 0) + failed
     ordered = sorted(totals.values(), reverse=True)
     most = 1 + (ordered[needed - 1] if len(ordered) >= needed else 0)
+    weights = {caller: min(1.0, most / total) for caller, total in totals.items()}
     return [
-        sum(failed * min(1.0, most / totals[caller]) for caller, failed in of_stamp.items())
-        for of_stamp in failing
+        sum(failed * weights.get(caller, 1.0) for caller, failed in of_stamp.items()) for of_stamp in failing
     ]
+
+
+def typical_ratio(arm: Arm, failing: Failing, policy: RampPolicy) -> float:
+    """Failed / requests of one side, where no caller's failures count for more than one above the n-th worst caller's.
+
+    Of a side with fewer than n callers all of them count in full: there is nobody to compare them with.
+    """
+    needed = policy.failing_callers if arm.callers.bit_count() >= policy.failing_callers else 0
+    return ratio(weighted([failing], needed, [True])[0], arm.requests)
 
 
 def evidence(stamps: Sequence[Counts]) -> tuple[float, int]:
@@ -160,8 +189,8 @@ def _add_logs(logs: list[float], stamp: Counts) -> None:
     if not failed:
         return
     share = stamp.canary_requests / (stamp.canary_requests + stamp.control_requests)
-    for place, risk in enumerate(RISKS):
-        logs[place] += stamp.canary_failed * math.log(risk) - failed * math.log1p((risk - 1) * share)
+    for place, (more, log) in enumerate(_LOGS):
+        logs[place] += stamp.canary_failed * log - failed * math.log1p(more * share)
 
 
 def exceeds(hits: int, total: int, allowed: float) -> float:
@@ -241,6 +270,9 @@ def wait_s(samples: int, seen: int, over_s: float) -> float | None:
 
 def merged(arms: Iterable[Arm]) -> Arm:
     """Several arms as one: counts and histograms summed, maps of callers or-ed."""
+    arms = tuple(arms)
+    if len(arms) == 1:
+        return arms[0]
     ok = failed = priced = callers = callers_failing = synthetic_ok = synthetic_failed = 0
     cost_usd = 0.0
     latency_ms: dict[int, int] = {}

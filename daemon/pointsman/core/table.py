@@ -57,9 +57,9 @@ class RouteEntry(Struct, frozen=True, kw_only=True):
     `shares_bp` sum to 10,000, or are empty when no target is eligible (`closed` then says why, and the proxy
     answers `fallback_exhausted`). `chain` holds every target that may be tried, best first; those after
     `last_resort` places are cooling down and only tried when all before them failed. `anchor_bp`: the shares that
-    sticky callers are settled by first, so that later shares move as few of them as can be; `wanted_bp`: what the shares would be if every target were
-    well. `ramp`: the stamp that
-    proxies count the route's first attempts under, "" if no ramp asks for it.
+    sticky callers are settled by first, so that later shares move as few of them as can be; `wanted_bp`: what the
+    shares would be if every target were well. `ramp`: the stamp that proxies count the route's first attempts under,
+    "" if no ramp asks for it.
     """
 
     family: str

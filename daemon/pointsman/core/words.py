@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from pointsman.core import breaker, overlays, ramp_words
+from pointsman.core import breaker, overlays, ramp_words, rollout_words
 from pointsman.core.axes import clock
 from pointsman.core.checks import (
     RefusedError,
@@ -83,17 +83,12 @@ def _apply_plan(state: State, word: Word, now_s: float) -> tuple[State, str]:
         raise RefusedError(
             f"the configuration is for {plan.environment}/{plan.fleet}, and this is {old.environment}/{old.fleet}"
         )
+    _check_ramps(state, plan)
     for overlay in state.overlays:
         if not _fits(plan, overlay.route, overlay.shares_bp):
             raise RefusedError(
                 f"{overlay.kind.value} on route {overlay.route} depends on what the new configuration removes: "
                 f"end it first (pointsman unpin {overlay.route}, or pointsman failback {overlay.route})"
-            )
-    for ramp in state.ramps.values():
-        if ramp.phase not in ENDED and not ramp_words.fits(plan, ramp):
-            raise RefusedError(
-                f"the {ramp.kind.value} on route {ramp.route} depends on what the new configuration removes: "
-                f"end it first (pointsman canary abort {ramp.route})"
             )
     revision = old.revision + 1 if old else 1
     health = {
@@ -115,8 +110,26 @@ def _apply_plan(state: State, word: Word, now_s: float) -> tuple[State, str]:
         drains=drains,
         paths=paths,
         ramps={name: ramp for name, ramp in state.ramps.items() if name in plan.routes},
+        rollouts=rollout_words.kept(state, plan),
     )
     return after, f"configuration revision {revision} is active"
+
+
+def _check_ramps(state: State, plan: Plan) -> None:
+    """Refuse what a ramp that runs depends on."""
+    for ramp in state.ramps.values():
+        if ramp.phase in ENDED:
+            continue
+        if not ramp_words.fits(plan, ramp):
+            raise RefusedError(
+                f"the {ramp.kind.value} on route {ramp.route} depends on what the new configuration removes: "
+                f"end it first (pointsman canary abort {ramp.route})"
+            )
+        if state.baselines[ramp.route].file_bp != plan.routes[ramp.route].weights_bp:
+            raise RefusedError(
+                f"the {ramp.kind.value} on route {ramp.route} moves its weights, and the new configuration sets them: "
+                f"wait for its end, or end it (pointsman canary abort {ramp.route})"
+            )
 
 
 def _moved_health(name: str, old: Plan | None, new: Plan, health: Health, now_s: float) -> Health:
@@ -288,6 +301,12 @@ _OBEY = {
     Verb.RAMP_OVERRULE: ramp_words.overrule,
     Verb.FREEZE: ramp_words.freeze,
     Verb.UNFREEZE: ramp_words.unfreeze,
+    Verb.ROLLOUT_START: rollout_words.start,
+    Verb.ROLLOUT_GO: rollout_words.go,
+    Verb.ROLLOUT_APPROVE: rollout_words.approve,
+    Verb.ROLLOUT_AGAIN: rollout_words.again,
+    Verb.ROLLOUT_STOP: rollout_words.stop,
+    Verb.ROLLOUT_OVERRULE: rollout_words.overrule,
 }
 # What a freeze keeps from happening: words that move traffic, or would let something move it.
 _MOVING = frozenset(
@@ -304,5 +323,7 @@ _MOVING = frozenset(
         Verb.CANARY,
         Verb.RAMP_SET,
         Verb.RAMP_PROMOTE,
+        Verb.ROLLOUT_START,
+        Verb.ROLLOUT_AGAIN,
     }
 )

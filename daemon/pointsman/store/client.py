@@ -18,8 +18,11 @@ from pointsman.core.model import Answer, Decision, Note, State
 from pointsman.core.table import Table, Version
 from pointsman.core.table import encode as encode_table
 from pointsman.store import codec
+from pointsman.store.elsewhere import Elsewhere
 from pointsman.store.errors import Conflict, Fenced, StoreError, Unreadable
+from pointsman.store.fence import check_fence, fence_args
 from pointsman.store.keys import Keys
+from pointsman.store.recording import Records
 from pointsman.store.records import HistoryEntry, Leader, Lease, Peek, Published
 from pointsman.store.subscription import Following, Subscription, notes_of
 from pointsman.store.wire import Wire, load_script
@@ -54,12 +57,16 @@ class _Kept(Struct, frozen=True):
 class Store:
     """One fleet's part of the store. `unreadable_reports` counts those that the last `reports()` left out."""
 
-    def __init__(self, wire: Wire, keys: Keys, *, history_length: int, events_length: int) -> None:
+    def __init__(
+        self, wire: Wire, keys: Keys, *, history_length: int, events_length: int, records_bytes: int
+    ) -> None:
         self._wire = wire
         self._keys = keys
         self._history_length = history_length
         self._events_length = events_length
         self.unreadable_reports = 0
+        self.records = Records(wire, keys, records_bytes)
+        self.elsewhere = Elsewhere(wire, keys)
 
     @classmethod
     def connect(
@@ -71,10 +78,17 @@ class Store:
         timeout_s: float = 0.5,
         history_length: int = 500,
         events_length: int = 10_000,
+        records_bytes: int = 64 * 1024 * 1024,
     ) -> Self:
         """A store at `url` (redis://, rediss:// or unix://). Nothing is sent yet; StoreError for a bad URL."""
         wire = Wire(url, password=password, timeout_s=timeout_s)
-        return cls(wire, keys, history_length=history_length, events_length=events_length)
+        return cls(
+            wire,
+            keys,
+            history_length=history_length,
+            events_length=events_length,
+            records_bytes=records_bytes,
+        )
 
     def __repr__(self) -> str:
         return f"Store({self._wire.place!r}, {self._keys!r})"
@@ -109,11 +123,11 @@ class Store:
 
     async def renew(self, lease: Lease, ttl_s: float) -> bool:
         """Keep the lease for `ttl_s` from now; False if it is not ours any more."""
-        return bool(await self._wire.run(_RENEW, self._fence_keys(), [*_fence_args(lease), _ms(ttl_s)]))
+        return bool(await self._wire.run(_RENEW, self._fence_keys(), [*fence_args(lease), _ms(ttl_s)]))
 
     async def release(self, lease: Lease) -> None:
         """Give the lease up; nothing happens if it is not ours any more."""
-        await self._wire.run(_RELEASE, self._fence_keys(), _fence_args(lease))
+        await self._wire.run(_RELEASE, self._fence_keys(), fence_args(lease))
 
     async def leader(self) -> Leader | None:
         """Who holds the lease."""
@@ -141,7 +155,7 @@ class Store:
         changes = codec.changes(previous, decision.state)
         keys = [*self._fence_keys(), self._keys.state, self._keys.events]
         keys += [self._keys.answer(answer.word) for answer in decision.answers]
-        args: list[Any] = [*_fence_args(lease), expected, self._events_length, _ms(ANSWER_TTL_S)]
+        args: list[Any] = [*fence_args(lease), expected, self._events_length, _ms(ANSWER_TTL_S)]
         args += [self._keys.answer_channel, len(changes.put), len(changes.drop), len(decision.notes)]
         for field, body in changes.put.items():
             args += [field, body]
@@ -155,7 +169,7 @@ class Store:
                 f"the state in the store has revision {reply[1].decode()}, not {expected}: somebody else has "
                 "written it; load it and decide again"
             )
-        _check_fence(lease, reply)
+        check_fence(lease, reply)
         return replace(decision.state, revision=int(reply[1]))
 
     # --- the routing table
@@ -168,7 +182,7 @@ class Store:
             )
         keys = [*self._fence_keys(), self._keys.table, self._keys.history, self._keys.revisions]
         args: list[Any] = [
-            *_fence_args(lease),
+            *fence_args(lease),
             table.version.epoch,
             table.version.revision,
             table.hash,
@@ -181,12 +195,12 @@ class Store:
             raise Fenced(
                 f"table {table.version} is not newer than {stored}, which is published: decide again"
             )
-        _check_fence(lease, reply)
+        check_fence(lease, reply)
 
     async def renew_beside(self, lease: Lease, reasons: Reasons, deadlines: Deadlines) -> None:
         """Renew what travels beside the current table; proxies see it at their next poll."""
-        args = [*_fence_args(lease), codec.encode(reasons), codec.encode(deadlines)]
-        _check_fence(lease, await self._wire.run(_BESIDE, [*self._fence_keys(), self._keys.table], args))
+        args = [*fence_args(lease), codec.encode(reasons), codec.encode(deadlines)]
+        check_fence(lease, await self._wire.run(_BESIDE, [*self._fence_keys(), self._keys.table], args))
 
     async def peek(self) -> Peek | None:
         """Which table is published, and until when its overlays hold; None if there is none.
@@ -321,10 +335,13 @@ class Store:
 
     # --- events
 
-    async def events(self, count: int = 100, after: str = "-") -> list[tuple[str, Note]]:
-        """The newest `count` notes (after the one with the id `after`) with their ids, newest last."""
+    async def events(self, count: int = 100, after: str = "-", until: str = "+") -> list[tuple[str, Note]]:
+        """The newest `count` notes with their ids, newest last: after the one with the id `after`, up to `until`.
+
+        `until` is an id or milliseconds since 1970, with that one; "(ID" is without it.
+        """
         oldest = "-" if after == "-" else f"({after}"
-        entries = await self._wire.read("XREVRANGE", self._keys.events, "+", oldest, "COUNT", count)
+        entries = await self._wire.read("XREVRANGE", self._keys.events, until, oldest, "COUNT", count)
         return notes_of(entries[::-1], self._keys.events)
 
     def follow_events(self, after: str = "$") -> Following:
@@ -354,22 +371,6 @@ class Store:
                 await self._wire.write("UNLINK", *found)
             if cursor == 0:
                 return
-
-
-def _fence_args(lease: Lease) -> list[str | int]:
-    return [lease.owner, lease.epoch]
-
-
-def _check_fence(lease: Lease, reply: list[Any]) -> None:
-    if reply[0] != b"FENCED":
-        return
-    holder, epoch = reply[1].decode(), reply[2].decode()
-    if holder:
-        raise Fenced(f"epoch {lease.epoch} of {lease.owner} may not write: {holder} leads with epoch {epoch}")
-    raise Fenced(
-        f"epoch {lease.epoch} of {lease.owner} may not write: its lease is over, and the last epoch is {epoch}: "
-        "acquire the lease again"
-    )
 
 
 def _ms(seconds: float) -> int:

@@ -4,6 +4,7 @@
     h:<target>           its Health         b:<route>     its Baseline
     v:<proxy>            its Vantage        p:<provider>  its Path
     d:<target>           its Drain          r:<route>     its Ramp
+    o:<rollout>          its Rollout        n:<rollout>   its reports
     plan, overlays, …    everything else of the State, under its own name
 
 A part is written only when it changed, so what a save costs follows what happened, not how much is known.
@@ -30,6 +31,8 @@ _PREFIXES: Final = {
     "paths": "p",
     "drains": "d",
     "ramps": "r",
+    "rollouts": "o",
+    "reports": "n",
 }
 _PREFIXED: Final = {prefix: name for name, prefix in _PREFIXES.items()}
 _ABSENT: Final = object()

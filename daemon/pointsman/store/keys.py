@@ -67,6 +67,11 @@ class Keys(Struct, frozen=True):
         return self._key("events")
 
     @property
+    def records(self) -> str:
+        """Stream of recorded decisions (recording.py)."""
+        return self._key("records")
+
+    @property
     def hint_channel(self) -> str:
         """Carries "<epoch>.<revision>" of every new table."""
         return self._key("hint")

@@ -1,10 +1,12 @@
 """Is the side that traffic leaves well enough to compare with?"""
 
+from typing import Final
+
 from pointsman.core.gates.sight import Sight, holds, passes
 from pointsman.core.ramp_model import Finding, RampKind
 
 # A rate of failures is only spoken of from so many requests on.
-FLOOR: int = 20
+FLOOR: Final = 20
 
 
 def baseline(sight: Sight) -> Finding:

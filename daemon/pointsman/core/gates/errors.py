@@ -2,9 +2,10 @@
 
 from msgspec.structs import replace
 
+from pointsman.core.gates.baseline import FLOOR
 from pointsman.core.gates.sight import Sight, aborts, absent, holds, passes
 from pointsman.core.ramp_model import Finding
-from pointsman.core.stats import worse
+from pointsman.core.stats import exceeds, worse
 
 
 def errors(sight: Sight) -> Finding:
@@ -12,7 +13,7 @@ def errors(sight: Sight) -> Finding:
 
     The abort looks at all steps together, each with the share that was in force, and may be asked as often as one
     likes; the hold looks at the present step alone, so that a rough beginning is forgiven. After promotion the
-    cutover rule holds: evidence, and more than `pass_ratio` of failures, is enough.
+    cutover rule holds: more than `pass_ratio` of failures, once that is certain, is enough while the control is well.
     """
     policy, moved = sight.ramp.policy, sight.sides.moved
     limits = replace(policy, abort_ratio=policy.pass_ratio) if sight.baking else policy
@@ -30,6 +31,14 @@ def errors(sight: Sight) -> Finding:
     if seen.worse:
         why = f"{against}: worse with an evidence of {seen.evidence:.0f} : 1"
         return aborts("errors", why, **data)
+    if sight.baking and _cutover_failed(sight):
+        why = f"{against}: over {_rate(policy.pass_ratio)} since the cutover, and the control is well"
+        return aborts("errors", why, **data)
+    made = moved.synthetic_ok + moved.synthetic_failed if policy.synthetic else 0
+    if moved.synthetic_failed > policy.pass_ratio * made and made:
+        # By themselves: many that were made must not hide what callers met, nor the other way round.
+        why = f"{moved.synthetic_failed} of {made} synthetic requests failed in this step"
+        return holds("errors", why, **data)
     if not moved.requests:
         return absent(sight, "errors", "no request was seen in this step")
     rate = moved.failed / moved.requests
@@ -40,6 +49,19 @@ def errors(sight: Sight) -> Finding:
         )
         return holds("errors", why, **data)
     return passes("errors", f"{_rate(rate)} of {moved.requests} requests failed", **data)
+
+
+def _cutover_failed(sight: Sight) -> bool:
+    """Surely more than `pass_ratio` fail, and of several callers, while the control's requests do not."""
+    policy, moved, control = sight.ramp.policy, sight.sides.moved, sight.sides.control
+    told_apart = control.requests >= FLOOR or not policy.control_bp
+    several = moved.callers_failing.bit_count() >= min(policy.failing_callers, moved.callers.bit_count())
+    return (
+        told_apart
+        and several
+        and control.failed <= policy.pass_ratio * control.requests
+        and exceeds(moved.failed, moved.requests, policy.pass_ratio) >= policy.abort_evidence
+    )
 
 
 def _rate(ratio: float) -> str:

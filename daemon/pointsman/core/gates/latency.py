@@ -18,7 +18,10 @@ DOUBLED: Final = 2.0
 
 
 def latency(sight: Sight) -> Finding:
-    """Hold over `latency_factor` × the control's p95 or over `latency_limit_ms`; abort when it has surely doubled."""
+    """Hold over `latency_factor` × the control's p95 or over `latency_limit_ms`; abort when it has surely doubled.
+
+    A control of too few answers is no evidence; where there is none at all, the limit alone is asked.
+    """
     policy, told = sight.ramp.policy, []
     data: dict[str, float] = {}
     holding = ""
@@ -39,11 +42,13 @@ def latency(sight: Sight) -> Finding:
                 holding = holding or f"{what}: over {policy.latency_factor:g} ×"
         if p95 > policy.latency_limit_ms:
             holding = holding or f"{what}: over {policy.latency_limit_ms:.0f} ms"
-        told.append(what)
+        if before is not None or not sight.sides.control.requests:
+            told.append(what)
     if holding:
         return holds("latency", holding, **data)
     if not told:
-        return absent(sight, "latency", f"fewer than {FLOOR} answers of one kind")
+        whose = "of the control" if data else "of one kind"
+        return absent(sight, "latency", f"fewer than {FLOOR} answers {whose}")
     return passes("latency", "; ".join(told), **data)
 
 

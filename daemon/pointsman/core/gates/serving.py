@@ -14,4 +14,5 @@ def serving(sight: Sight) -> Finding:
     if facts.lagging:
         missing = ", ".join(facts.lagging)
         return holds("serving", f"not serving yet on {missing}", lagging=float(len(facts.lagging)))
-    return passes("serving", f"serving on {facts.proxies} live proxies", proxies=float(facts.proxies))
+    proxies = "1 live proxy" if facts.proxies == 1 else f"{facts.proxies} live proxies"
+    return passes("serving", f"serving on {proxies}", proxies=float(facts.proxies))
