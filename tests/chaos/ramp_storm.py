@@ -37,6 +37,8 @@ def _shares(google: int) -> dict[str, int]:
 # Where the ramp may be: the baseline, each step, with a control of 5 % while it bakes, promoted.
 LADDER = tuple(_shares(google) for google in (0, 2_000, 4_000, 7_600, 8_000))
 BASELINE, PROMOTED = LADDER[0], LADDER[-1]
+# A canary with the second of the steps alone.
+SHORT = (LADDER[0], *LADDER[2:])
 # A failback goes the other way, and does not bake.
 BACK = tuple(_shares(google) for google in (8_000, 6_000, 4_000, 0))
 KIND = {"steps": list(STEPS), "first_hold_s": 0.6, "hold_s": 0.6, "samples": [3, 6], "bake_s": 1.0}
@@ -114,7 +116,10 @@ class RampStorm(Storm):
     async def at(self, step: int) -> Ramp:
         """Until the ramp is in this step; the last one is the baking."""
         return await self.until(
-            lambda ramp: ramp.step == step and ramp.phase in {RampPhase.SPREADING, RampPhase.OBSERVING, RampPhase.BAKING}
+            lambda ramp: (
+                ramp.step == step
+                and ramp.phase in {RampPhase.SPREADING, RampPhase.OBSERVING, RampPhase.BAKING}
+            )
         )
 
     async def ended(self, timeout_s: float = 45.0) -> Ramp:
@@ -178,8 +183,10 @@ class RampStorm(Storm):
 
         `streams` False: those that had begun may break.
         """
-        broken = [f"{self.callers.tally.broken} streams broke"] if streams and self.callers.tally.broken else []
-        way = ("bedrock", "google") if self.ladder is LADDER else ("google", "bedrock")
+        broken = (
+            [f"{self.callers.tally.broken} streams broke"] if streams and self.callers.tally.broken else []
+        )
+        way = ("bedrock", "google") if self.ladder[0] == BASELINE else ("google", "bedrock")
         moved = self.ramp_callers.moved(self.rank, *way, may_drop=self.may_drop)
         return [*self.failed, *broken, *self.went_back, *self.jumped, *moved]
 

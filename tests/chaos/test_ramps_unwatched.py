@@ -51,7 +51,7 @@ async def dropped(run: RampStorm, since: int, measured: Measured) -> int:
 
 
 async def test_a_canary_that_nobody_watches_ends(folder: Path, measured: Measured) -> None:
-    """With no daemon for `unwatched_s` every proxy goes back to the baseline, and a returning daemon leaves it there."""
+    """With no daemon for `unwatched_s` all proxies go back to the baseline, and a returning daemon leaves it there."""
     async with ramp_storm(folder, ramp=RAMP) as run:
         place = await dropped(run, await abandoned(run), measured)
         run.here.daemons["daemon-1"].start()

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from msgspec import Struct
-from ramp_storm import BASELINE, KIND, LADDER, PROMOTED, RampStorm, ramp_storm
+from ramp_storm import BASELINE, KIND, LADDER, PROMOTED, SHORT, RampStorm, ramp_storm
 from storm import Measured, timed
 
 from pointsman.core.ramp_model import ENDED, RampPhase
@@ -84,6 +83,7 @@ async def test_a_canary_that_breaks_streams_is_aborted(folder: Path, fault: Faul
 async def test_a_canary_that_is_slow_is_given_up(folder: Path) -> None:
     """Nothing fails, but it takes three times as long: the latency gate aborts, or holds until the ramp goes back."""
     async with ramp_storm(folder, fake={"latency_ms": 300.0, "token_delay_ms": 0.0}) as run:
+        run.ladder = SHORT
         args = {"steps": [50, 100], "samples": [60], "require": ["latency"], "max_hold_s": 8.0}
         why = await given_up(run, Fault(kind=Kind.SLOW, multiply=3.0), **args)
 

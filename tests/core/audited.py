@@ -138,15 +138,16 @@ class AuditedWorld(World):
             after.phase is RampPhase.PROMOTED and was is not None and was.phase is RampPhase.BAKING
         )
         if went_on and not verbs & SENDING:
-            self._on(was, after, decision)
+            self._on(was, after, decision, resumed=Verb.RAMP_RESUME in verbs)
         elif was is not None and after.step < was.step:
             assert Verb.RAMP_SET in verbs, "a step back without a word"
 
-    def _on(self, was: Ramp | None, after: Ramp, decision: Decision) -> None:
+    def _on(self, was: Ramp | None, after: Ramp, decision: Decision, *, resumed: bool) -> None:
         """What must have been so for a ramp to go on by itself."""
         state = decision.state
         assert state.freeze is None, "it went on in a freeze"
-        over = winner(after.route, state.overlays)
+        # A failover that begins by itself in the same decision comes after it.
+        over = winner(after.route, [o for o in state.overlays if o.created_s != self.now_s])
         own = BEGINS.get(after.kind, OverlayKind.FAILOVER)
         order = list(OverlayKind)
         assert over is None or order.index(over.kind) >= order.index(own), (
@@ -157,7 +158,7 @@ class AuditedWorld(World):
         )
         if was is None or was.phase is RampPhase.PRECHECK:
             return
-        assert not was.paused, "it went on although it was paused"
+        assert resumed or not was.paused, "it went on although it was paused"
         overruled = was.entry in {was.overruled, after.overruled}
         step = was.policy.steps[was.step]
         hold_s = was.policy.bake_s if was.phase is RampPhase.BAKING else step.hold_s
@@ -185,7 +186,7 @@ def out(target: str, state: State, now_s: float) -> bool:
         health.phase not in SERVING
         or bool(health.barred)
         or now_s < health.throttled_until_s
-        or (drain is not None and now_s >= drain.at_s + 0.9 * drain.over_s)
+        or (drain is not None and (not drain.over_s or now_s >= drain.at_s + 0.9 * drain.over_s))
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from pointsman.core.evidence import Evidence, ProbeKind, Verb, latency_cell
@@ -129,3 +130,49 @@ def go_of(environment: str, decided_s: float, **fields: Any) -> StageNews:
 
 STRICT = Bounds(error_ratio=0.02, latency_factor=1.5, cost_factor=1.0)
 LIMIT = Bounds(error_ratio=0.05, latency_factor=2.0, cost_factor=1.5)
+
+
+def refused(world: RolloutWorld, verb: Verb, **args: object) -> str:
+    """What the word was refused with; it changes nothing."""
+    before = world.state.rollouts
+    text = world.word(verb, **args)
+    assert world.decision is not None
+    assert not world.decision.answers[-1].ok
+    assert {n: replace(o, looked_s=0.0, watched_s=0.0) for n, o in world.state.rollouts.items()} == {
+        n: replace(o, looked_s=0.0, watched_s=0.0) for n, o in before.items()
+    }
+    return text
+
+
+def in_phase(phase: str, environment: str = "development", **fields: Any) -> RolloutWorld:
+    """A rollout that has come to stand there by itself."""
+    world = RolloutWorld(environment, **fields)
+    if phase == "none":
+        return world
+    world.word(Verb.ROLLOUT_START)
+    if phase == "waiting":
+        return world
+    if phase in {"soaking", "approving", "go", "rolled_back"}:
+        world.pass_(120.0)
+    if phase in {"approving", "go"}:
+        world.pass_(4 * HOUR_S)
+    if phase == "rolled_back":
+        world.word(Verb.ROLLOUT_STOP)
+    if phase == "stopped":
+        world.pass_(120.0)
+        world.word(Verb.ROLLOUT_STOP, keep=True)
+    assert world.one.phase.value == phase
+    return world
+
+
+def apply(world: RolloutWorld, plan: Plan) -> None:
+    world.say(Verb.APPLY_PLAN, plan=msgspec.to_builtins(plan))
+    world.tick()
+
+
+def overlaid(world: RolloutWorld) -> None:
+    world.say(Verb.PIN, route="chat", shares_bp={"bedrock": 10_000}, for_s=3600.0)
+
+
+def rebased(world: RolloutWorld) -> None:
+    world.say(Verb.SET_WEIGHTS, route="chat", shares_bp={"google": 9_000, "bedrock": 1_000})

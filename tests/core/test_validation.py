@@ -69,13 +69,14 @@ def test_a_gate_needs_the_samples() -> None:
     assert valid([seen, nothing])
     assert not valid([unseen, nothing])
     assert not valid([nothing])
+    assert not valid([success(1, 1, 0.95)])
     assert not valid([seen, success(1, 2, 0.95)])
 
 
 def test_a_percentage_is_never_rounded_up() -> None:
-    """97.996 % does not read as the 98 % that it misses; 58 % of floats is 58 %."""
-    assert [percent(x) for x in (0.97996, 0.98, 0.58, 0.29, 1.0, 0.0)] == [
-        "97.99 %", "98 %", "58 %", "29 %", "100 %", "0 %"
+    """97.996 % does not read as the 98 % that it misses; 57 % of floats is 57 %."""
+    assert [percent(x) for x in (0.97996, 0.98, 0.57, 0.29, 1.0, 0.0)] == [
+        "97.99 %", "98 %", "57 %", "29 %", "100 %", "0 %"
     ]  # fmt: skip
 
 
@@ -235,11 +236,21 @@ def seen(requests: int, failed: int, callers: int, failing: int, doubtful: int =
         (seen(1000, 30, 40, 3), FAIL),
         (seen(1000, 30, 20, 1), NONE),
         (seen(1000, 30, 40, 0, 3), NONE),
+        (seen(1000, 30, 20, 1, 2), NONE),
         (seen(9000, 9, 63, 9), NONE),
         (seen(900, 400, 63, 50), FAIL),
         (seen(0, 0, 0, 0), NONE),
     ],
-    ids=["none", "several", "one alone", "of before", "too many to tell", "crowded and bad", "nobody"],
+    ids=[
+        "none",
+        "several",
+        "one alone",
+        "of before",
+        "one, and of before",
+        "too many to tell",
+        "crowded and bad",
+        "nobody",
+    ],
 )
 def test_impact(what: Seen, result: Result) -> None:
     """More than 2 % of callers, and more than one of them; what the maps cannot tell decides nothing."""

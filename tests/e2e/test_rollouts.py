@@ -27,7 +27,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
 ENVIRONMENTS = ("staging", "production")
 WHY = ("--reason", "the new gateway")
 WAIT_S = 40.0
-STAGE = {"soak_s": 4, "again_soak_s": 6, "min_requests": 10, "go": {"error_ratio": 0.05, "latency_factor": None}}
+STAGE = {
+    "soak_s": 4,
+    "again_soak_s": 6,
+    "min_requests": 10,
+    "go": {"error_ratio": 0.05, "latency_factor": None},
+}
 
 
 class Environments:
@@ -37,6 +42,7 @@ class Environments:
         self.folder = folder
         self.config = folder / "pointsman.yaml"
         self.valkey = valkey
+        self.processes: list[Process] = []
         self.daemons: dict[str, Process] = {}
         self.urls: dict[str, str] = {}
         self.stores: dict[str, Store] = {}
@@ -56,12 +62,16 @@ class Environments:
             for environment in ENVIRONMENTS:
                 port = free_port()
                 here.urls[environment] = f"http://127.0.0.1:{port}"
-                listen = {"POINTSMAN_PROXY__LISTEN": f"127.0.0.1:{port}", "POINTSMAN_PROXY__NAME": environment}
+                listen = {
+                    "POINTSMAN_PROXY__LISTEN": f"127.0.0.1:{port}",
+                    "POINTSMAN_PROXY__NAME": environment,
+                }
                 for role in ("control", "proxy"):
                     env = {**here.env(environment), **listen}
                     arguments = [role, "--config", str(here.config)]
                     process = Process(role, arguments, env, folder / f"{role}-{environment}.log")
                     process.start()
+                    here.processes.append(process)
                     stack.callback(process.end)
                     if role == "control":
                         here.daemons[environment] = process
@@ -71,8 +81,7 @@ class Environments:
             try:
                 await eventually(here.ready, WAIT_S)
             except TimeoutError as error:
-                logs = "\n".join(path.read_text() for path in sorted(folder.glob("*.log")))
-                raise TimeoutError(logs) from error
+                raise TimeoutError("\n".join(process.told() for process in here.processes)) from error
             yield here
 
     def document(self) -> dict[str, Any]:
@@ -163,55 +172,64 @@ async def test_a_rollout_goes_from_environment_to_environment(folder: Path) -> N
         anyio.create_task_group() as traffic,
     ):
         traffic.start_soon(lambda: callers.send_many(100_000, per_s=20))
-        await here.say("production", "start", "gateway", *WHY)
-        assert await here.phase("production") == "waiting"
-        assert "staging has not begun" in await here.say("production", "status")
-        await here.say("staging", "start", "gateway", *WHY)
-        staging = await here.comes_to("staging", "approving")
-        assert staging.watched_s >= 4.0
-        assert await here.phase("production") == "waiting"
-        await here.say("staging", "approve", "gateway", *WHY)
-        await here.comes_to("staging", "go")
-
-        # By itself, from here on; the daemon may die meanwhile.
-        await here.comes_to("production", "soaking")
-        here.daemons["production"].kill()
-        here.daemons["production"].start()
-        production = await here.comes_to("production", "go")
-        assert production.cleared == "staging is go (attempt 1)"
-        assert await here.shares("production") == {"gateway": 10_000}
-        (report,) = await here.reports("production")
-        assert report.requests >= 10
-        assert report.savings_usd is not None
-        assert report.savings_usd > 0
-        written = await here.say("production", "report", "gateway")
-        assert "# Rollout gateway, production: the stage is go" in written
-        assert "- Cache hit rate: no evidence" in written
-
-        # A day later it turns out to be bad.
-        await here.say("production", "stop", "gateway", *WHY)
-        await here.comes_to("production", "rolled_back")
-        await eventually(lambda: _is(here, "production", {"direct": 10_000}))
-        assert "root cause" in await here.say("production", "start", "gateway", *WHY, code=1)
-        cause = ("--root-cause", "its pool of connections ran dry; it has a larger one")
-        await here.say("production", "again", "gateway", *cause, *WHY)
-
-        async def told() -> bool:
-            one = await here.rollout("production")
-            return one is not None and "it must be go again" in one.hold
-
-        await eventually(told, WAIT_S)
-        await here.say("staging", "again", "gateway", *cause, *WHY)
-        again = await here.comes_to("staging", "approving")
-        assert (again.attempt, again.soak_s) == (2, 6.0)
-        await here.say("staging", "approve", "gateway", *WHY)
-        production = await here.comes_to("production", "go")
-        assert (production.attempt, production.soak_s) == (2, 6.0)
-        picture = json.loads(await here.say("production", "status", "--output", "json"))
-        assert picture[0]["cleared"] == "staging is go (attempt 2)"
+        await _goes_on(here)
+        await _goes_back_and_begins_again(here)
         traffic.cancel_scope.cancel()
 
     assert (callers.tally.failed, callers.tally.broken, callers.tally.silent) == ([], 0, 0)
+
+
+async def _goes_on(here: Environments) -> None:
+    """Production waits for staging, a person approves that, and the daemon may die meanwhile."""
+    await here.say("production", "start", "gateway", *WHY)
+    assert await here.phase("production") == "waiting"
+    assert "staging has not begun" in await here.say("production", "status")
+    await here.say("staging", "start", "gateway", *WHY)
+    staging = await here.comes_to("staging", "approving")
+    assert staging.watched_s >= 4.0
+    assert await here.phase("production") == "waiting"
+    await here.say("staging", "approve", "gateway", *WHY)
+    await here.comes_to("staging", "go")
+
+    # By itself, from here on; the daemon may die meanwhile.
+    await here.comes_to("production", "soaking")
+    here.daemons["production"].kill()
+    here.daemons["production"].start()
+    production = await here.comes_to("production", "go")
+    assert production.cleared == "staging is go (attempt 1)"
+    assert await here.shares("production") == {"gateway": 10_000}
+    (report,) = await here.reports("production")
+    assert report.requests >= 10
+    assert report.savings_usd is not None
+    assert report.savings_usd > 0
+    written = await here.say("production", "report", "gateway")
+    assert "# Rollout gateway, production: the stage is go" in written
+    assert "- Cache hit rate: no evidence" in written
+
+
+async def _goes_back_and_begins_again(here: Environments) -> None:
+    """A rollback asks for a root cause, and for everything anew."""
+    # A day later it turns out to be bad.
+    await here.say("production", "stop", "gateway", *WHY)
+    await here.comes_to("production", "rolled_back")
+    await eventually(lambda: _is(here, "production", {"direct": 10_000}))
+    assert "root cause" in await here.say("production", "start", "gateway", *WHY, code=1)
+    cause = ("--root-cause", "its pool of connections ran dry; it has a larger one")
+    await here.say("production", "again", "gateway", *cause, *WHY)
+
+    async def told() -> bool:
+        one = await here.rollout("production")
+        return one is not None and "it must be go again" in one.hold
+
+    await eventually(told, WAIT_S)
+    await here.say("staging", "again", "gateway", *cause, *WHY)
+    again = await here.comes_to("staging", "approving")
+    assert (again.attempt, again.soak_s) == (2, 6.0)
+    await here.say("staging", "approve", "gateway", *WHY)
+    production = await here.comes_to("production", "go")
+    assert (production.attempt, production.soak_s) == (2, 6.0)
+    picture = json.loads(await here.say("production", "status", "--output", "json"))
+    assert picture[0]["cleared"] == "staging is go (attempt 2)"
 
 
 async def _is(here: Environments, environment: str, shares: dict[str, int]) -> bool:

@@ -167,7 +167,7 @@ def _vantages(
 
 
 def _running_stamps(state: State) -> set[str]:
-    """What ramps and rollouts that are under way count under: a proxy's part in it is not forgotten, to be counted again."""
+    """What ramps and rollouts under way count under: a proxy's part in it is not forgotten, to be counted again."""
     of_ramps = {s for ramp in state.ramps.values() if ramp.phase not in ENDED for s in ramp.tallies}
     return of_ramps | {one.stamp for one in state.rollouts.values() if one.stamp}
 

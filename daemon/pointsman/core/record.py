@@ -180,7 +180,8 @@ def changed(before: State, after: State) -> dict[str, str]:
 def _digest(value: object) -> str:
     if value is None:
         return _GONE
-    body = msgspec.json.encode(_lean(value), order="deterministic")
+    plain = msgspec.to_builtins(_lean(value), str_keys=True)  # histograms have numbers for keys
+    body = msgspec.json.encode(plain, order="deterministic")
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 

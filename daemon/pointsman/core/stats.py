@@ -15,12 +15,16 @@ sides leaves their proportion alone. Where everything goes to one side there is 
 
 **Callers.** That test takes failures for independent, and callers that stay on one side are not: one of them with bad
 requests fails again and again wherever it is. So none counts for more than one failure above the n-th worst caller of
-the canary (n = `failing_callers`); with fewer than n failing callers there is next to no evidence. What this gives up
-where callers are independent, and what it saves where they are few, `make bench-ramps` measures.
+the canary (n = `failing_callers`); with fewer than n failing callers there is next to no evidence. `make bench-ramps`
+measures what that gives up and what it saves.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from itertools import accumulate
+from operator import or_
 from typing import Final
 
 from msgspec import Struct
@@ -32,6 +36,8 @@ from pointsman.core.ramp_model import Arm, RampPolicy
 RISKS: Final = (1.5, 2.0, 3.0, 4.5, 6.5, 10.0, 20.0, 50.0)
 _LOGS: Final = tuple((risk - 1, math.log(risk)) for risk in RISKS)
 MAP_BITS: Final = 64
+# Up to so many bits, two maps of different callers hardly ever overlap altogether.
+FEW_BITS: Final = 24
 # When the control itself fails above `abort_ratio`, only a canary that fails so many times as often is to blame.
 OUTAGE_FACTOR: Final = 2.0
 # e^300: what is beyond does not fit into a float, and convinces nobody more.
@@ -73,21 +79,21 @@ def worse(
     """Compare the canary's errors with the control's: one (canary, control) pair for each stamp, oldest first.
 
     Worse is a canary with all of these: evidence of at least `abort_evidence`; since the stamp where that evidence is
-    strongest, an error ratio above `abort_ratio`, or more than `abort_excess` above the control's; failures of
-    at least `failing_callers` callers (of all there are, if those are fewer).
+    strongest, an error ratio above `abort_ratio`, or more than `abort_excess` above the control's, give or take
+    its standard error (and twice the control's where that is itself above `abort_ratio`); failures of at least
+    `failing_callers` callers (of all there are, if those are fewer; of one, where callers do not keep to a side).
 
     `failing`: the canary's failures by caller under each of the stamps. Without it only different callers count, one
     failure for each and stamp: callers that are many and independent lose nothing by that, but few and busy ones
     will all have failed once on either side, and then only a hold keeps a bad canary from going on.
     """
-    bits = every = 0
-    for canary, control in stamps:
-        bits |= canary.callers_failing
-        every |= canary.callers | control.callers
-    needed = min(policy.failing_callers, every.bit_count())
-    counts = _counts(stamps, needed, failing, policy, one_each=every.bit_count() > needed)
-    factor, since = evidence(counts)
-    much = _much(counts[since:], policy)
+    needed = _needed(stamps, policy)
+    failures = _failures(stamps, needed, failing, policy)
+    factor, since = evidence(_counts(stamps, failures))
+    # Different callers are only a floor of the failures, and no measure of their ratio.
+    measured = failures if failing is not None else [canary.failed for canary, _ in stamps]
+    much = _much(_counts(stamps, measured)[since:], policy)
+    bits = reduce(or_, (canary.callers_failing for canary, _ in stamps), 0)
     canary_requests = sum(canary.requests for canary, _ in stamps)
     control_requests = sum(control.requests for _, control in stamps)
     return Judgement(
@@ -102,6 +108,19 @@ def worse(
     )
 
 
+def _needed(stamps: Sequence[tuple[Arm, Arm]], policy: RampPolicy) -> int:
+    """Of how many callers failures are needed: `failing_callers`, or all that there are.
+
+    One will do if the few that there are all have the control too: they do not stay on a side, so that what is bad
+    about a caller is bad on both. Of many, maps overlap by chance, and say nothing of that.
+    """
+    moved = reduce(or_, (canary.callers for canary, _ in stamps), 0)
+    kept = reduce(or_, (control.callers for _, control in stamps), 0)
+    if kept.bit_count() <= FEW_BITS and not moved & ~kept:
+        return min(1, kept.bit_count())
+    return min(policy.failing_callers, (moved | kept).bit_count())
+
+
 def _much(counts: Sequence[Counts], policy: RampPolicy) -> bool:
     """Is the canary's ratio above what may be, give or take its standard error?"""
     requests = sum(c.canary_requests for c in counts)
@@ -109,41 +128,36 @@ def _much(counts: Sequence[Counts], policy: RampPolicy) -> bool:
     control = ratio(sum(c.control_failed for c in counts), sum(c.control_requests for c in counts))
     if control > policy.abort_ratio and canary < OUTAGE_FACTOR * control:
         return False
-    upper = canary + (math.sqrt(canary * (1 - canary) / requests) if requests else 0.0)
+    upper = canary + math.sqrt(ratio(canary * (1 - canary), requests))
     return upper > policy.abort_ratio or upper - control > policy.abort_excess
 
 
-def _counts(
-    stamps: Sequence[tuple[Arm, Arm]],
-    needed: int,
-    failing: Sequence[Failing] | None,
-    policy: RampPolicy,
-    *,
-    one_each: bool,
-) -> list[Counts]:
-    """The counts that evidence is taken from: those of the arms, the canary's failures weighted by caller."""
-    if failing is not None:
-        calm = [control.failed <= policy.abort_ratio * control.requests for _, control in stamps]
-        failures = weighted(failing, needed, calm)
-    elif one_each:
-        failures = [min(canary.failed, 1 + distinct(canary.callers_failing)) for canary, _ in stamps]
-    else:
-        failures = [canary.failed for canary, _ in stamps]
+def _counts(stamps: Sequence[tuple[Arm, Arm]], failures: Sequence[float]) -> list[Counts]:
+    """The counts of the arms, with these failures of the canary."""
     return [
         Counts(canary.requests, failed, control.requests, control.failed)
         for (canary, control), failed in zip(stamps, failures, strict=True)
     ]
 
 
+def _failures(
+    stamps: Sequence[tuple[Arm, Arm]], needed: int, failing: Sequence[Failing] | None, policy: RampPolicy
+) -> Sequence[float]:
+    """The canary's failures under each stamp, as far as they are evidence."""
+    if needed <= 1:
+        return [canary.failed for canary, _ in stamps]
+    if failing is None:
+        return [min(canary.failed, 1 + distinct(canary.callers_failing)) for canary, _ in stamps]
+    calm = [control.failed <= policy.abort_ratio * control.requests for _, control in stamps]
+    return weighted(failing, needed, calm)
+
+
 def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> list[float]:
     """The failures of each stamp, where over the calm ones no caller counts for more than one above the n-th worst.
 
     Everybody is as bad as anybody in an outage, so how bad a caller is by itself is measured under the stamps that
-    are `calm` (under all, if none is); its failures are scaled down alike under all of them. `needed` is n; 0 and 1
-    leave all as they are.
+    are `calm` (under all, if none is); its failures are scaled down alike under all of them. `needed` is n.
     """
-    if needed < 2:
-        return [sum(of_stamp.values()) for of_stamp in failing]
     measured = [of_stamp for of_stamp, is_calm in zip(failing, calm, strict=True) if is_calm] or failing
     totals: dict[int, int] = {}
     for of_stamp in measured:
@@ -162,8 +176,9 @@ def typical_ratio(arm: Arm, failing: Failing, policy: RampPolicy) -> float:
 
     Of a side with fewer than n callers all of them count in full: there is nobody to compare them with.
     """
-    needed = policy.failing_callers if arm.callers.bit_count() >= policy.failing_callers else 0
-    return ratio(weighted([failing], needed, [True])[0], arm.requests)
+    if arm.callers.bit_count() < policy.failing_callers:
+        return ratio(arm.failed, arm.requests)
+    return ratio(weighted([failing], policy.failing_callers, [True])[0], arm.requests)
 
 
 def evidence(stamps: Sequence[Counts]) -> tuple[float, int]:
@@ -238,13 +253,10 @@ def quantile_at_most_ms(histogram: Mapping[int, int], quantile: float) -> float:
 
 
 def _edge_ms(histogram: Mapping[int, int], rank: int) -> float:
-    """The upper edge of the cell of the rank-th smallest (from 1)."""
-    passed, last = 0, 0
-    for cell in sorted(histogram):
-        passed, last = passed + histogram[cell], cell
-        if passed >= rank:
-            break
-    return float(LATENCY_EDGES_MS[last]) if last < len(LATENCY_EDGES_MS) else math.inf
+    """The upper edge of the cell of the rank-th smallest; `rank` is at most how many there are."""
+    cells = sorted(histogram)
+    cell = cells[bisect_left(list(accumulate(histogram[cell] for cell in cells)), rank)]
+    return float(LATENCY_EDGES_MS[cell]) if cell < len(LATENCY_EDGES_MS) else math.inf
 
 
 def distinct(bits: int) -> float:

@@ -120,7 +120,7 @@ def targets(
     for target in sharing:
         health, standing = state.health.get(target, Health()), standings[target]
         silent = _unanswered(target, health, plan, state)
-        if not standing.eligible or standing.factor <= 0:
+        if standing.factor <= 0:
             bad.append(f"{target} is out of service: {standing.why or health.last_failure}")
         elif silent:
             bad.append(f"{target}: {silent}")
