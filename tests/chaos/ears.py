@@ -20,7 +20,8 @@ class Heard(Struct):
 
 
 @asynccontextmanager
-async def _serving(app: web.Application, heard: Heard) -> AsyncIterator[Heard]:
+async def serving(app: web.Application, heard: Heard) -> AsyncIterator[Heard]:
+    """Serve `app`; `heard.url` is where."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -45,7 +46,7 @@ async def otlp_receiver() -> AsyncIterator[Heard]:
 
     app = web.Application()
     app.router.add_post("/v1/traces", take)
-    async with _serving(app, heard):
+    async with serving(app, heard):
         yield heard
 
 
@@ -69,7 +70,7 @@ async def parrot() -> AsyncIterator[Heard]:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", repeat)
-    async with _serving(app, heard):
+    async with serving(app, heard):
         yield heard
 
 
@@ -94,11 +95,11 @@ async def everything_stored(url: str, password: str) -> AsyncIterator[tuple[str,
                     value = await client.smembers(key)
                 case _:
                     raise TypeError(f"{name} is a {kind}")
-            yield f"store: {name}", key + repr(value).encode()
+            yield name, key + repr(value).encode()
 
 
 def every_file(folder: Path, *, but: Path) -> Iterator[tuple[str, bytes]]:
     """(path, content) of every regular file below `folder`, except below `but`."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and but not in path.parents:
-            yield f"file: {path.relative_to(folder)}", path.read_bytes()
+            yield str(path.relative_to(folder)), path.read_bytes()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from pointsman.core import breaker, overlays
 from pointsman.core.axes import clock
 from pointsman.core.evidence import Verb, Word
+from pointsman.core.fitness import way_out
 from pointsman.core.model import (
     Answer,
     Baseline,
@@ -352,11 +353,10 @@ def _drain(state: State, word: Word, now_s: float) -> tuple[State, str]:
     plan = _plan(state)
     target = _known("target", str(word.args["target"]), plan.targets)
     for name, route in plan.routes.items():
-        others = set(route.chain) | _desired(state, name).keys()
-        if target in others and not others - state.drains.keys() - {target}:
-            raise RefusedError(
-                f"{target} is the last target of {name} that is not drained: add or undrain another first"
-            )
+        used = {*route.chain, *_desired(state, name)}
+        cure = way_out(used - {target}, state, plan, now_s)
+        if target in used and cure:
+            raise RefusedError(f"{target} is the last target of {name} that may serve: {cure} first")
     drain = Drain(owner=word.author, reason=word.reason, at_s=now_s)
     return replace(state, drains={**state.drains, target: drain}), f"{target} drained"
 

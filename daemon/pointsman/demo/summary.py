@@ -19,7 +19,11 @@ class Event(Struct, kw_only=True):
 
 
 class Summary(Struct, kw_only=True):
-    """The figures. `failed` are requests that a healthy provider could have served; none is retried by the client."""
+    """The figures. `failed` are requests that a healthy provider could have served; none is retried by the client.
+
+    `broken_streams` had begun at the provider that died, and ended with an error that says so; any other stream that
+    breaks has failed.
+    """
 
     duration_s: float
     requests: int
