@@ -135,7 +135,11 @@ class RampCallers(Callers):
             sides: dict[int, set[str]] = {}
             for placed in self.placed:
                 home = may_drop and placed.target == homes.get(session)
-                if placed.session == session and placed.table in rank and (rank[placed.table] == 0 or not home):
+                if (
+                    placed.session == session
+                    and placed.table in rank
+                    and (rank[placed.table] == 0 or not home)
+                ):
                     sides.setdefault(rank[placed.table], set()).add(placed.target)
             told += [f"{session} was at {at} on rung {place}" for place, at in sides.items() if len(at) > 1]
             way = [next(iter(at)) for _, at in sorted(sides.items())]

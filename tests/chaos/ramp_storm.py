@@ -114,7 +114,10 @@ class RampStorm(Storm):
     async def at(self, step: int) -> Ramp:
         """Until the ramp is in this step; the last one is the baking."""
         return await self.until(
-            lambda ramp: ramp.step == step and ramp.phase in {RampPhase.SPREADING, RampPhase.OBSERVING, RampPhase.BAKING}
+            lambda ramp: (
+                ramp.step == step
+                and ramp.phase in {RampPhase.SPREADING, RampPhase.OBSERVING, RampPhase.BAKING}
+            )
         )
 
     async def ended(self, timeout_s: float = 45.0) -> Ramp:
@@ -178,7 +181,9 @@ class RampStorm(Storm):
 
         `streams` False: those that had begun may break.
         """
-        broken = [f"{self.callers.tally.broken} streams broke"] if streams and self.callers.tally.broken else []
+        broken = (
+            [f"{self.callers.tally.broken} streams broke"] if streams and self.callers.tally.broken else []
+        )
         way = ("bedrock", "google") if self.ladder is LADDER else ("google", "bedrock")
         moved = self.ramp_callers.moved(self.rank, *way, may_drop=self.may_drop)
         return [*self.failed, *broken, *self.went_back, *self.jumped, *moved]

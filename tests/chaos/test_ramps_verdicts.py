@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from msgspec import Struct
 from ramp_storm import BASELINE, KIND, LADDER, PROMOTED, RampStorm, ramp_storm
 from storm import Measured, timed
 

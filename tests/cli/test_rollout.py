@@ -174,7 +174,10 @@ def test_a_dry_run_changes_nothing(daemon: Command, cli: Cli) -> None:
 def test_refusals_say_what_to_do(daemon: Command, cli: Cli) -> None:
     """Exit code 1, with the cure."""
     for words, text in (
-        (("go", "gateway", "--stage", "staging"), "rollout gateway has not begun: pointsman rollout start gateway"),
+        (
+            ("go", "gateway", "--stage", "staging"),
+            "rollout gateway has not begun: pointsman rollout start gateway",
+        ),
         (("start", "later"), "rollout later has no stage for development"),
         (("start", "latter"), "there is no rollout 'latter'; there are: gateway, later"),
     ):

@@ -103,7 +103,9 @@ def test_the_illustrated_rollout_is_valid(tmp_path: Path) -> None:
     planned = rollouts.rollout_plans({"a": shown})["a"].stages[0]
     assert first.go.cache_hit_ratio == 0.4
     assert first.go.model_copy(update={"cache_hit_ratio": None}) == rollouts.GoSettings()
-    assert planned == rollouts.rollout_plans({"a": shown.model_copy(update={"stages": (plain,)})})["a"].stages[0]
+    assert (
+        planned == rollouts.rollout_plans({"a": shown.model_copy(update={"stages": (plain,)})})["a"].stages[0]
+    )
     assert shown.report_hour == rollouts.RolloutSettings.model_fields["report_hour"].default
     assert [stage.approval for stage in shown.stages] == [False, True, False]
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from rollouts import LIMIT, STRICT, stage
 
 from pointsman.core.criteria import CRITERIA, judged
 from pointsman.core.evidence import latency_cell
 from pointsman.core.ramp_model import CANARY_STEPS, Arm, Finding, RampPolicy, Verdict
 from pointsman.core.rollout_model import Bounds, Rollout, RolloutPhase, Seen
-from rollouts import LIMIT, STRICT, stage
 from world import NOON_S
 
 POLICY = RampPolicy(steps=CANARY_STEPS)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from rollouts import CAUSE, HOUR_S, LIMIT, MOVES, RolloutWorld, go_of
 
 from pointsman.core.evidence import Verb
 from pointsman.core.ramp_model import ENDED, RampPhase
 from pointsman.core.rollout_model import Rollout, RolloutPhase, StageNews
-from rollouts import CAUSE, HOUR_S, LIMIT, MOVES, RolloutWorld, go_of
 
 START, STOP = Verb.ROLLOUT_START, Verb.ROLLOUT_STOP
 
@@ -242,9 +242,7 @@ def test_it_is_go_after_its_time() -> None:
     world.pass_(10.0)
 
     assert world.one.phase is RolloutPhase.GO
-    assert world.told("rollout.go") == [
-        "rollout gateway in development is go: watched for 4 h; 0 requests"
-    ]
+    assert world.told("rollout.go") == ["rollout gateway in development is go: watched for 4 h; 0 requests"]
     assert world.filed[-1].recommendation == "Go on: development is go."
     assert world.table is not None
     world.tick(61.0)
@@ -549,8 +547,9 @@ def test_a_dead_old_side_is_not_gone_back_to() -> None:
     assert world.one.phase is RolloutPhase.BLOCKED
     assert world.shares() == {"google": 100.0}
     assert len(world.told("rollout.blocked")) == 1
-    assert "is no-go (stopped by ann: a test) and cannot go back yet: bedrock cooldown until" in (
-        world.told("rollout.blocked")[0]
+    assert (
+        "is no-go (stopped by ann: a test) and cannot go back yet: bedrock cooldown until"
+        in (world.told("rollout.blocked")[0])
     )
     world.tick(1.0)
     assert len(world.told("rollout.blocked")) == 1
@@ -633,8 +632,9 @@ def test_shares_that_do_not_fit_any_more_stay() -> None:
     world.word(STOP)
 
     assert world.one.phase is RolloutPhase.ROLLED_BACK
-    assert "the shares of before do not fit any more (there is no target 'gone'" in (
-        world.told("rollout.rolled_back")[0]
+    assert (
+        "the shares of before do not fit any more (there is no target 'gone'"
+        in (world.told("rollout.rolled_back")[0])
     )
     assert world.shares() == {"google": 100.0}
 
@@ -684,4 +684,4 @@ def test_after_a_rollback_the_environment_before_must_be_go_again() -> None:
     world.tick(1.0)
 
     assert world.one.phase is RolloutPhase.RAMPING
-    assert MOVES == (world.one.route, world.one.source, world.one.goal)
+    assert (world.one.route, world.one.source, world.one.goal) == MOVES

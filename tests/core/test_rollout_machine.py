@@ -5,12 +5,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
+from rollouts import CAUSE, RolloutWorld, go_of
 
 from pointsman.core.evidence import Verb
 from pointsman.core.model import State
 from pointsman.core.rollout_model import MOVED, RUNNING, Bounds, Rollout, RolloutPhase
 from pointsman.core.table import FULL_BP
-from rollouts import CAUSE, RolloutWorld, go_of
 
 P = RolloutPhase
 # The table at the head of core/rollout.py, in steps of one decision, which may be more than one of the machine.

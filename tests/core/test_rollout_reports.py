@@ -2,6 +2,8 @@
 
 import pytest
 from msgspec.structs import replace
+from rollouts import HOUR_S, RolloutWorld
+from test_criteria import arm, one, priced
 
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Note, State
@@ -9,8 +11,6 @@ from pointsman.core.ramp_model import Arm, Finding, Verdict
 from pointsman.core.rollout_model import ReportKind, Rollout, RolloutPhase, Seen
 from pointsman.core.rollout_reports import REPORTS_KEPT, due, filed, report_of, title
 from pointsman.core.rollout_seen import ISSUES_KEPT, coarse, noted, span
-from rollouts import HOUR_S, RolloutWorld
-from test_criteria import arm, one, priced
 from world import NOON_S
 
 DAY_S = 86_400.0
@@ -80,9 +80,7 @@ def test_what_is_none_of_its_traffic_does_not_count() -> None:
     ramps = {"rollout:gateway#2": {}, "canary:chat:1#1": {}, "rollout:other#1": {}}
     world.traffic("google", ok=1)
     arms = world.reports["p1"].ramps["rollout:gateway#1"]
-    world.reports["p1"] = replace(
-        world.reports["p1"], ramps={stamp: arms for stamp in ramps}, seq=report.seq + 9
-    )
+    world.reports["p1"] = replace(world.reports["p1"], ramps=dict.fromkeys(ramps, arms), seq=report.seq + 9)
     world.tick(1.0)
 
     assert world.one.total.new.ok == 0
@@ -176,7 +174,9 @@ def test_spans_in_words(seconds: float, text: str) -> None:
 def test_what_a_backup_compares() -> None:
     """A minute of traffic and of time is not worth a disk, an hour is, and so is whatever happened."""
     rollout = one(arm(5))
-    later = replace(one(arm(9), arm(3), lately=arm(4)), watched_s=3_599.0, looked_s=NOON_S + 60, out_s=9.0, hold="x")
+    later = replace(
+        one(arm(9), arm(3), lately=arm(4)), watched_s=3_599.0, looked_s=NOON_S + 60, out_s=9.0, hold="x"
+    )
 
     assert coarse(rollout) == coarse(later)
     for changed in (
@@ -343,7 +343,10 @@ def test_thirty_reports_are_kept() -> None:
     ("phase", "words"),
     [
         (RolloutPhase.GO, "Go on: development is go."),
-        (RolloutPhase.ROLLED_BACK, 'Find the root cause (why), then: pointsman rollout again gateway --root-cause "…"'),
+        (
+            RolloutPhase.ROLLED_BACK,
+            'Find the root cause (why), then: pointsman rollout again gateway --root-cause "…"',
+        ),
         (RolloutPhase.APPROVING, "Approve it (pointsman rollout approve gateway), or stop it."),
         (RolloutPhase.BLOCKED, "Look at the old side: it is no-go and cannot go back (bedrock is out)."),
         (RolloutPhase.RAMPING, "Continue monitoring: the canary runs."),

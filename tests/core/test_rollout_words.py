@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from rollouts import CAUSE, HOUR_S, RolloutWorld, go_of, rollout_plan, stage
 
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Plan
 from pointsman.core.rollout_model import RolloutPhase
-from rollouts import CAUSE, HOUR_S, RolloutWorld, go_of, rollout_plan, stage
 from world import CHAT, World, plan_of
 
 START, AGAIN, STOP = Verb.ROLLOUT_START, Verb.ROLLOUT_AGAIN, Verb.ROLLOUT_STOP
@@ -120,7 +120,7 @@ def test_an_environment_without_a_stage() -> None:
 def test_two_rollouts_of_one_route() -> None:
     """The second waits for the first one's end."""
     plan = rollout_plan()
-    both = {name: plan.rollouts["gateway"] for name in ("gateway", "second")}
+    both = dict.fromkeys(("gateway", "second"), plan.rollouts["gateway"])
     world = RolloutWorld()
     world.say(Verb.APPLY_PLAN, plan=msgspec.to_builtins(replace(plan, rollouts=both, digest="both")))
     world.word(START)

@@ -27,7 +27,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
 ENVIRONMENTS = ("staging", "production")
 WHY = ("--reason", "the new gateway")
 WAIT_S = 40.0
-STAGE = {"soak_s": 4, "again_soak_s": 6, "min_requests": 10, "go": {"error_ratio": 0.05, "latency_factor": None}}
+STAGE = {
+    "soak_s": 4,
+    "again_soak_s": 6,
+    "min_requests": 10,
+    "go": {"error_ratio": 0.05, "latency_factor": None},
+}
 
 
 class Environments:
@@ -56,7 +61,10 @@ class Environments:
             for environment in ENVIRONMENTS:
                 port = free_port()
                 here.urls[environment] = f"http://127.0.0.1:{port}"
-                listen = {"POINTSMAN_PROXY__LISTEN": f"127.0.0.1:{port}", "POINTSMAN_PROXY__NAME": environment}
+                listen = {
+                    "POINTSMAN_PROXY__LISTEN": f"127.0.0.1:{port}",
+                    "POINTSMAN_PROXY__NAME": environment,
+                }
                 for role in ("control", "proxy"):
                     env = {**here.env(environment), **listen}
                     arguments = [role, "--config", str(here.config)]

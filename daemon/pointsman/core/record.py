@@ -180,7 +180,7 @@ def changed(before: State, after: State) -> dict[str, str]:
 def _digest(value: object) -> str:
     if value is None:
         return _GONE
-    body = msgspec.json.encode(_lean(value), order="deterministic")
+    body = msgspec.json.encode(msgspec.to_builtins(_lean(value), str_keys=True), order="sorted")
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
