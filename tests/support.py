@@ -1,4 +1,4 @@
-"""What tests of every part share: waiting for something with a deadline, free ports, and a real store."""
+"""What tests of every part share: waiting for something with a deadline, ports, and a real store."""
 
 import contextlib
 import inspect
@@ -42,10 +42,18 @@ def _source(predicate: Predicate) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on but who is told to, for as long as this process lives.
+
+    It stays bound, without listening: it refuses, and the system gives it to nobody who asks for any port. A server
+    that sets SO_REUSEADDR may listen on it, as often as it likes; so it is on Linux, elsewhere the port is let go.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = int(held.getsockname()[1])
+        if sys.platform == "linux":
+            held.detach()
+        return port
 
 
 class ValkeyServer:

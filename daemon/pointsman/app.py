@@ -5,7 +5,8 @@
 
 SIGTERM and SIGINT stop the process, a second one at once. SIGHUP reads the file again: the whole of it is checked
 first, and a bad one changes nothing. Of several daemons only the leader makes a reloaded file the active
-configuration (control/process.py); a daemon's prober takes over credentials and timings at once.
+configuration (control/process.py), and may refuse it. Credentials, certificates and timings that are new or changed
+count at once in every process; what the file no longer has stays while the active plan or the served table has it.
 
 Fail fast in the daemon, fail static in the proxy: a bug ends the process, the service manager starts it again,
 and proxies keep routing by their last table meanwhile.
@@ -212,18 +213,23 @@ async def _embedded(settings: Settings, role: str) -> AsyncIterator[str]:
 def _add_control(process: Process, store: Store, tracer: "Tracer") -> None:
     from pointsman.control.process import Control  # noqa: PLC0415  a process loads what it is made of
     from pointsman.core.cadence import Attention  # noqa: PLC0415
-    from pointsman.probing.access import access_of  # noqa: PLC0415
+    from pointsman.probing.access import Accesses, access_of  # noqa: PLC0415
     from pointsman.probing.prober import Prober  # noqa: PLC0415
     from pointsman.probing.smallest import smallest  # noqa: PLC0415
 
     settings = process.settings
     slowest_s = max((one.probe.reach_timeout_s for one in settings.providers.values()), default=0.0)
 
+    access = Accesses(access_of(settings))
+
     def attend(attention: Attention) -> None:
         prober.attend(attention)
+        if access.settle(control.active_plan):
+            prober.reconfigure(access.now)
 
     async def reload(new: Settings) -> None:
-        prober.reconfigure(access_of(new))
+        access.reload(access_of(new), control.active_plan)
+        prober.reconfigure(access.now)
         await control.reload(new, to_plan(new))
 
     control = Control(
@@ -238,7 +244,7 @@ def _add_control(process: Process, store: Store, tracer: "Tracer") -> None:
         on_tick=process.tell,
     )
     prober = Prober(
-        access_of(settings), control.emit, vantage=socket.gethostname(), tracer=tracer, clock=control.now_s
+        access.now, control.emit, vantage=socket.gethostname(), tracer=tracer, clock=control.now_s
     )
     process.add("probing", prober.run)
     process.add("control", control.run, reload)

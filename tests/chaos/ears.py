@@ -21,7 +21,8 @@ class Heard(Struct):
 
 
 @asynccontextmanager
-async def _serving(app: web.Application, heard: Heard) -> AsyncIterator[Heard]:
+async def serving(app: web.Application, heard: Heard) -> AsyncIterator[Heard]:
+    """Serve `app`; `heard.url` is where."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -46,7 +47,7 @@ async def otlp_receiver() -> AsyncIterator[Heard]:
 
     app = web.Application()
     app.router.add_post("/v1/traces", take)
-    async with _serving(app, heard):
+    async with serving(app, heard):
         yield heard
 
 
@@ -70,7 +71,7 @@ async def parrot() -> AsyncIterator[Heard]:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", repeat)
-    async with _serving(app, heard):
+    async with serving(app, heard):
         yield heard
 
 
@@ -95,7 +96,7 @@ async def everything_stored(url: str, password: str) -> AsyncIterator[tuple[str,
                     value = await client.smembers(key)
                 case _:
                     raise TypeError(f"{name} is a {kind}")
-            yield f"store: {name}", key + repr(value).encode()
+            yield name, key + repr(value).encode()
 
 
 def _unpacked(fields: dict[bytes, bytes]) -> list[bytes]:
@@ -109,4 +110,4 @@ def every_file(folder: Path, *, but: Path) -> Iterator[tuple[str, bytes]]:
     """(path, content) of every regular file below `folder`, except below `but`."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and but not in path.parents:
-            yield f"file: {path.relative_to(folder)}", path.read_bytes()
+            yield str(path.relative_to(folder)), path.read_bytes()

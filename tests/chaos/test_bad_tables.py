@@ -33,25 +33,24 @@ def bad_table(kind: str, table: Table) -> dict[str, Any]:
         table, version=replace(table.version, epoch=table.version.epoch + 7 + [*REASONS].index(kind))
     )
     older = replace(table, version=replace(table.version, epoch=table.version.epoch - 7))
-    fields = {"epoch": newer.version.epoch, "revision": newer.version.revision, "hash": "0" * 64}
-    match kind:
-        case "empty":
-            return {**fields, "body": b""}
-        case "corrupt":
-            return {**fields, "body": encode(newer)[:-20]}
-        case "without routes":
-            return {**fields, "body": encode(replace(newer, routes={}))}
-        case "of a stranger's hash":
-            return {**fields, "body": encode(replace(newer, hash="0" * 64))}
-        case "of an unknown format":
-            return {**fields, "body": encode(replace(newer, format=99))}
-        case "older":
-            return {**fields, "epoch": older.version.epoch, "body": encode(older)}
-        case "beside unreadable deadlines":
-            return {"deadlines": "["}
-        case "of a version that is no number":
-            return {"epoch": "the first"}
-    raise ValueError(kind)
+    whole = {"hash": "0" * 64, "reasons": "{}", "deadlines": "{}", "published_s": "1.5"}
+    fields = {**whole, "epoch": newer.version.epoch, "revision": newer.version.revision}
+    kinds = {
+        "empty": {**fields, "body": b""},
+        "corrupt": {**fields, "body": encode(newer)[:-20]},
+        "without routes": {**fields, "body": encode(replace(newer, routes={}))},
+        "of a stranger's hash": {**fields, "body": encode(replace(newer, hash="0" * 64))},
+        "of an unknown format": {**fields, "body": encode(replace(newer, format=99))},
+        "no text": {**fields, "body": encode(newer).replace(b'"fleet":"', b'"fleet":"\xff')},
+        "nested without end": {**fields, "body": b'{"x":' * 100_000},
+        "older": {**fields, "epoch": older.version.epoch, "body": encode(older)},
+        "beside unreadable reasons": {**fields, "body": encode(newer), "reasons": "["},
+        "published when nobody knows": {**fields, "body": encode(newer), "published_s": "yesterday"},
+        "beside unreadable deadlines": {"deadlines": "["},
+        "newer and beside unreadable deadlines": {**fields, "body": encode(newer), "deadlines": b"\xff"},
+        "of a version that is no number": {"epoch": "the first"},
+    }
+    return kinds[kind]
 
 
 REASONS = {
@@ -60,8 +59,13 @@ REASONS = {
     "without routes": "it has no routes",
     "of a stranger's hash": "hash does not fit",
     "of an unknown format": "format 99",
+    "no text": "codec can't decode byte 0xff",
+    "nested without end": "maximum recursion depth",
     "older": "is older than",
+    "beside unreadable reasons": "table reasons in the store is not readable",
+    "published when nobody knows": "table in the store is not readable",
     "beside unreadable deadlines": "table deadlines in the store is not readable",
+    "newer and beside unreadable deadlines": "table deadlines in the store is not readable",
     "of a version that is no number": "table in the store is not readable",
 }
 
@@ -86,7 +90,7 @@ async def rejected_everywhere(run: Storm, why: str) -> None:
 
 
 async def test_bad_tables_are_refused_and_shown(folder: Path) -> None:
-    """Eight kinds of bad table: every proxy refuses it, `status` says why, traffic goes on by the table before."""
+    """Every kind of bad table: every proxy refuses it, `status` says why, traffic goes on by the table before."""
     shown: dict[str, str] = {}
     async with storm(folder, control=LEASE) as run:
         good = await run.here.table()
@@ -108,7 +112,7 @@ async def test_bad_tables_are_refused_and_shown(folder: Path) -> None:
 
 
 async def test_the_leader_replaces_bad_tables(folder: Path) -> None:
-    """Eight kinds of bad table, one after the other: the leader publishes a good one by itself each time."""
+    """Every kind of bad table, one after the other: the leader publishes a good one by itself each time."""
     async with storm(folder, control=LEASE) as run:
         good = await run.here.table()
         for kind in REASONS:

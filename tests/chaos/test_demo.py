@@ -1,19 +1,25 @@
-"""`pointsman demo` as a process: its summary, and that nothing is left of it however early it is interrupted."""
+"""`pointsman demo`: its figures, what it calls failed, and that an interrupted one leaves nothing behind."""
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
+from ears import Heard, serving
 from processes import end_processes_of, processes_of
 from storm import Measured
 
+from pointsman.demo.traffic import Tally, Traffic
 from support import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -92,21 +98,146 @@ async def at_the_store_kill(_seconds: float, demo: Demo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "seconds", "times"),
-    [(after, 0.3, 1), (after, 1.5, 1), (after, 2.3, 2), (after, 6.0, 1), (at_the_store_kill, 0.0, 1)],
-    ids=["0.3 s", "1.5 s", "twice at 2.3 s", "6 s", "store kill"],
+    ("moment", "seconds", "times", "number"),
+    [
+        (after, 0.3, 1, signal.SIGINT),
+        (after, 1.5, 1, signal.SIGINT),
+        (after, 2.3, 2, signal.SIGINT),
+        (after, 6.0, 1, signal.SIGINT),
+        (after, 6.0, 1, signal.SIGHUP),
+        (at_the_store_kill, 0.0, 1, signal.SIGINT),
+    ],
+    ids=["0.3 s", "1.5 s", "twice at 2.3 s", "6 s", "SIGHUP", "store kill"],
 )
 async def test_an_interrupted_demo_leaves_nothing(
-    own_tmp: Path, moment: Callable[[float, Demo], object], seconds: float, times: int
+    own_tmp: Path,
+    moment: Callable[[float, Demo], object],
+    seconds: float,
+    times: int,
+    number: signal.Signals,
 ) -> None:
-    """Ctrl-C at any moment, also an impatient one: no process and no folder is left."""
+    """Ctrl-C at any moment, also an impatient one, or SIGHUP: no process and no folder is left."""
     async with Demo.running(own_tmp) as demo:
         await moment(seconds, demo)
         for _ in range(times):
-            demo.process.send_signal(signal.SIGINT)
+            demo.process.send_signal(number)
             await anyio.sleep(0.1 if times > 1 else 0)
         with anyio.fail_after(15):
             code = await demo.process.wait()
 
     assert nothing_left(own_tmp)
-    assert code in {130, -signal.SIGINT}, demo.err
+    assert code in {130, -number}, demo.err
+
+
+async def test_a_demo_whose_terminal_is_closed_leaves_nothing(own_tmp: Path) -> None:
+    """It hangs up in the middle of the picture, which can be drawn nowhere any more."""
+    terminal, its_end = pty.openpty()
+    tty = os.ttyname(its_end)
+    process = await anyio.open_process(
+        ["sh", "-c", f'exec "$@" <{tty} >{tty} 2>&1', "sh", *COMMAND[:-2]],
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        env={**os.environ, "TMPDIR": str(own_tmp), "TERM": "xterm"},
+        start_new_session=True,  # the first terminal that it opens is its own
+    )
+    os.close(its_end)
+    async with process:
+        await eventually(lambda: len(processes_of(own_tmp)) >= 5, 30.0)
+        os.close(terminal)
+        with anyio.fail_after(15):
+            await process.wait()
+
+    assert nothing_left(own_tmp)
+
+
+async def test_nohup_is_respected(own_tmp: Path) -> None:
+    """Who ignores SIGHUP from the beginning goes on ignoring it when everything runs."""
+    process = await anyio.open_process(
+        ["nohup", *COMMAND],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(own_tmp)},
+        start_new_session=True,
+    )
+    async with process:
+        await eventually(lambda: len(processes_of(own_tmp)) >= 5, 30.0)
+        ignored = ignored_by(process.pid)
+        process.terminate()
+        with anyio.fail_after(15):
+            await process.wait()
+
+    assert signal.SIGHUP in ignored
+    assert signal.SIGTERM not in ignored
+    assert nothing_left(own_tmp)
+
+
+def ignored_by(pid: int) -> set[int]:
+    """The signals that a process ignores."""
+    [mask] = re.findall(r"(?m)^SigIgn:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text())
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
+
+
+CHUNK = b'data: {"choices": []}\n\n'
+DONE = b"data: [DONE]\n\n"
+ERROR = b'data: {"error": {"message": "the answer of bedrock broke off"}}\n\n'
+
+
+async def tallied(
+    parts: list[bytes], *, target: str = "bedrock", cut: bool = True, dies: bool = True
+) -> Tally:
+    """The tally of one stream of `parts` from `target`, `cut` at the end; `dies`: bedrock does when it has begun."""
+    ending = anyio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        reply = web.StreamResponse(headers={"x-pointsman-target": target})
+        await reply.prepare(request)
+        await ending.wait()
+        for part in parts:
+            await reply.write(part)
+        if cut and request.transport is not None:
+            request.transport.close()
+        return reply
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with serving(app, Heard()) as proxy, Traffic.session() as session:
+        traffic = Traffic([proxy.url, proxy.url], session)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(traffic._request, 1, True)
+            await eventually(lambda: traffic.tally.open_streams == 1)
+            if dies:
+                traffic.excuse("bedrock")
+            ending.set()
+    return traffic.tally
+
+
+async def test_a_stream_that_had_to_break_and_says_so_is_no_failure() -> None:
+    """It had begun at the provider that died, and ends with the family's error event."""
+    tally = await tallied([CHUNK, ERROR])
+    assert (tally.ok, tally.broken_streams, tally.failed) == (0, 1, 0)
+
+
+async def test_a_whole_stream_is_no_failure() -> None:
+    """The provider died, and the stream came to its end all the same."""
+    tally = await tallied([CHUNK, DONE], cut=False)
+    assert (tally.ok, tally.broken_streams, tally.failed) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "how"),
+    [
+        ([CHUNK], {}),
+        ([CHUNK], {"cut": False}),
+        ([CHUNK, ERROR], {"target": "google"}),
+        ([CHUNK, ERROR], {"dies": False}),
+        ([CHUNK, DONE], {}),
+    ],
+    ids=["silently", "as if it were whole", "another's", "before the death", "after its end"],
+)
+async def test_any_other_broken_stream_is_a_failure(parts: list[bytes], how: dict[str, Any]) -> None:
+    """Without a word, or at a provider that lived."""
+    tally = await tallied(parts, **how)
+    assert (tally.ok, tally.broken_streams, tally.failed) == (0, 0, 1)
+    assert tally.failures[0].startswith("a stream of ")

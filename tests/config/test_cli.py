@@ -40,6 +40,16 @@ def test_validate_for_scripts() -> None:
     assert found["detection_s"]["meta"] == {"dead": 23.0, "hanging": 63.0}
 
 
+def test_validate_counts_who_waits_for_whom(write: Write) -> None:
+    """With more targets at one provider than are asked at once, hanging completions are found later."""
+    more = "".join(f"  t{number}: {{provider: google, model: m{number}}}\n" for number in range(64))
+    path = write(("routes:\n", f"{more}routes:\n"))
+    found = json.loads(run("validate", "--config", str(path), "--output", "json").stdout)["detection_s"]
+
+    assert found["bedrock"] == {"dead": 23.0, "hanging": 63.0}
+    assert found["google"] == {"dead": 23.0, "hanging": 93.0}
+
+
 def test_validate_shows_every_problem_with_its_cure(write: Write) -> None:
     """Exit code 2; the place, the key, the text and the cure, within 80 columns where paths allow."""
     path = write(("google-chat: 40", "google-chat: 30"), append="policy: {probe_failues: 1}\n")

@@ -19,6 +19,12 @@ def test_the_defaults_find_a_dead_target_in_time() -> None:
     assert detection_s(ProbeSettings(), PolicySettings()) == pytest.approx(23.0)
     assert zombie_detection_s(ProbeSettings(), PolicySettings()) == pytest.approx(63.0)
     assert zombie_detection_s(ProbeSettings(generate=False), PolicySettings()) is None
+    assert zombie_detection_s(ProbeSettings(), PolicySettings(), 0) == pytest.approx(63.0)
+
+
+def test_many_hanging_targets_wait_for_each_other() -> None:
+    """Beyond 64 targets of a provider, 64 at once: 30 × 1.1 + 3 × 2 × 10 = 93 s for a hundred of them."""
+    assert zombie_detection_s(ProbeSettings(), PolicySettings(), 100) == pytest.approx(93.0)
 
 
 @pytest.mark.parametrize(

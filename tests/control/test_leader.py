@@ -1,6 +1,7 @@
 """Who leads: takeover, pauses, yielding, older epochs, and the daemon's own disk."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,8 @@ async def test_a_clean_stop_hands_over_at_once(store: Store, daemons: Callable[.
         await eventually(lambda: first.leads)
         async with daemons("b", settings=long_lease) as second:
             await eventually(lambda: second.control.leadership.leader_seen == first.control.owner)
-            await first.control.leadership.allow(fit=False)
+            first.control.leadership._yielded_until = math.inf  # who stops does not ask again
+            await first.control.leadership.release()
             await eventually(lambda: second.leads, timeout_s=2.0)
 
 

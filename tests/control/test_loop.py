@@ -1,8 +1,10 @@
 """The loop against a real store: what is saved, published, renewed, thrown away."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from control_daemons import REFUSED, SLOW, report_of, settings_of, shares_in, table_in
@@ -11,7 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pointsman.config.plan import to_plan
-from pointsman.core.evidence import Verb
+from pointsman.core.cadence import Mode
+from pointsman.core.errors import Fault, Outcome
+from pointsman.core.evidence import ProbeKind, Verb
 from pointsman.core.model import Decision, Drain, Phase
 from pointsman.core.table import Version
 from pointsman.store.client import Store
@@ -43,6 +47,15 @@ async def test_failed_probes_move_the_traffic(store: Store, daemons: Callable[..
         assert await eventually(moved)
 
 
+async def test_the_prober_is_told_whom_to_leave_alone(store: Store, daemons: Callable[..., Any]) -> None:
+    """A probe that hears a rate limit has its target left alone, and those of others go on."""
+    async with daemons() as daemon:
+        await eventually(lambda: shares_in(store))
+        daemon.probe("bedrock", Outcome(Fault.RATE_LIMIT, "HTTP 429", 429, 600.0), ProbeKind.GENERATE)
+
+        await eventually(lambda: daemon.attentions[-1].paces == {"bedrock": Mode.OFF})
+
+
 async def test_a_failing_probe_wakes_the_loop(store: Store, daemons: Callable[..., Any]) -> None:
     """With an hour between ticks, a failure is acted on within the debounce."""
     async with daemons(settings=settings_of(control=SLOW)) as daemon:
@@ -50,6 +63,21 @@ async def test_a_failing_probe_wakes_the_loop(store: Store, daemons: Callable[..
         ticks = daemon.ticks
         daemon.kill_target("bedrock")
         await eventually(lambda: daemon.ticks > ticks)
+
+
+async def test_lone_failures_of_many_proxies_are_looked_at_together(
+    store: Store, daemons: Callable[..., Any]
+) -> None:
+    """A hundred of them within a second are no more than five decisions, and none waits for the next tick."""
+    async with daemons(settings=settings_of(control=SLOW)) as daemon:
+        await eventually(lambda: shares_in(store))
+        ticks, began = daemon.ticks, time.monotonic()
+        for number in range(100):
+            await store.put_report(report_of(f"p{number % 50}", accepted=None), wake=True, lone=True)
+            await anyio.sleep(max(0.0, began + number / 100 - time.monotonic()))
+        lasted_s = time.monotonic() - began
+        assert daemon.ticks - ticks <= 1 + lasted_s / 0.25
+        await eventually(lambda: "p49" in daemon.control.loop.state.vantages)
 
 
 async def test_a_word_wakes_the_loop_and_is_answered(store: Store, daemons: Callable[..., Any]) -> None:

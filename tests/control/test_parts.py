@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
 from pointsman.control.clock import Clock
@@ -105,6 +106,41 @@ async def test_wakes_that_come_together_are_one_tick() -> None:
     assert not clock.is_woken
     clock.wake()
     assert clock.is_woken
+
+
+async def test_wakes_that_have_time_are_one_tick() -> None:
+    """However many come within their time, the tick comes when the first of them has run out of it."""
+    clock = Clock(60.0)
+    await clock.next()
+    began = time.monotonic()
+
+    async def wake_often() -> None:
+        for _ in range(20):
+            clock.wake(0.3)
+            await anyio.sleep(0.01)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wake_often)
+        await clock.next()
+    assert 0.29 < time.monotonic() - began < 1.0
+    assert not clock.is_woken
+
+
+async def test_a_wake_without_time_does_not_wait_for_one_that_has_it() -> None:
+    """A run of failures comes in while a lone one waits."""
+    clock = Clock(60.0)
+    await clock.next()
+    clock.wake(30.0)
+    began = time.monotonic()
+
+    async def hurry() -> None:
+        await anyio.sleep(0.05)
+        clock.wake()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hurry)
+        await clock.next()
+    assert time.monotonic() - began < 1.0
 
 
 def test_memory_tells_a_store_that_went_back(tmp_path: Path) -> None:

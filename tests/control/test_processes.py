@@ -15,6 +15,7 @@ from control_daemons import shares_in, table_in
 from control_processes import Command, document_of, read, write
 
 from pointsman.core.evidence import Verb
+from pointsman.fake import FakeProvider
 from pointsman.store.client import Store
 from pointsman.store.embedded import socket_url
 from pointsman.store.keys import Keys
@@ -144,6 +145,65 @@ async def test_a_reload_that_would_break_an_overlay_is_refused(
 
     assert "pointsman unpin chat" in daemon.log
     assert (await store.load_state()).plan.revision == 1
+
+
+async def test_a_refused_reload_takes_nothing_away(
+    store: Store, commands: Callable[..., Command], config: Path
+) -> None:
+    """Chat is pinned to bedrock, the file has it no more: daemon and proxy keep it, and let go of it after the pin."""
+    async with FakeProvider(api_keys=("sk-bedrock",)) as bedrock:
+        document = read(config)
+        document["providers"]["bedrock"] |= {
+            "base_url": bedrock.base_url,
+            "credentials": ["env:BEDROCK_KEY"],
+            "probe": {"reach_interval_s": 0.3, "reach_timeout_s": 0.2, "generate": False},
+        }
+        write(config, document)
+        env = {"BEDROCK_KEY": "sk-bedrock"}
+        daemon = commands("control", "--config", config, env=env)
+        proxy = commands("proxy", "--config", config, "--name", "p1", env=env)
+        await eventually(lambda: "serving a table" in proxy.log, timeout_s=15.0)
+        await said(store, Verb.PIN, {"route": "chat", "shares_bp": {"bedrock": 10_000}, "for_s": 600.0})
+        await eventually(lambda: shares_are(store, {"bedrock": 10_000}))
+        del document["targets"]["bedrock"], document["providers"]["bedrock"]
+        document["routes"]["chat"]["weights"] = {"google": 50, "meta": 50}
+        write(config, document)
+        for process in (daemon, proxy):
+            process.send(signal.SIGHUP)
+        await eventually(lambda: "the active configuration stays" in daemon.log)
+        probed, version = bedrock.requests.total, (await table_in(store)).version
+        await eventually(lambda: bedrock.requests.total > probed + 3)
+        await eventually(lambda: "the table still has what the file has no more" in proxy.log)
+        [report] = await store.reports()
+        async with aiohttp.ClientSession() as session:
+            body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+            async with session.post(f"http://{report.address}/v1/chat/completions", json=body) as response:
+                assert (response.status, response.headers["x-pointsman-target"]) == (200, "bedrock")
+        assert [report.missing for report in await store.reports()] == [{}]
+        assert "cannot probe" not in daemon.log
+
+        await said(store, Verb.UNPIN, {"route": "chat"})
+        daemon.send(signal.SIGHUP)
+
+        async def applied() -> bool:
+            table = await table_in(store)
+            return table.version > version and "bedrock" not in table.targets
+
+        await eventually(applied)
+        await anyio.sleep(0.5)  # a probe that was under way
+        probed = bedrock.requests.total
+        await anyio.sleep(1.0)
+        assert bedrock.requests.total == probed
+
+
+async def said(store: Store, verb: Verb, args: dict[str, Any]) -> None:
+    answer = await store.answer(await store.say(verb, "ann@host", "test", {"force": False, **args}), 5.0)
+    assert answer is not None
+    assert answer.ok, answer.text
+
+
+async def shares_are(store: Store, shares: dict[str, int]) -> bool:
+    return await shares_in(store) == shares
 
 
 async def test_only_the_leader_reacts_to_a_reload(

@@ -4,11 +4,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from pointsman.core.breaker import SERVING
 from pointsman.core.evidence import Evidence, Report, Verb, Word
-from pointsman.core.model import Decision, OverlayKind, Plan, State
+from pointsman.core.model import Decision, Overlay, OverlayKind, Plan, State
 from pointsman.core.overlays import desired, winner
 from pointsman.core.ramp_model import ENDED, Ramp, RampKind, RampPhase
 from pointsman.core.table import FULL_BP, RouteEntry, Table, Version
@@ -147,7 +145,7 @@ class AuditedWorld(World):
         state = decision.state
         assert state.freeze is None, "it went on in a freeze"
         # A failover that begins by itself in the same decision comes after it.
-        over = winner(after.route, [o for o in state.overlays if o.created_s != self.now_s])
+        over = winner(after.route, [o for o in state.overlays if not begun(o, self.now_s)])
         own = BEGINS.get(after.kind, OverlayKind.FAILOVER)
         order = list(OverlayKind)
         assert over is None or order.index(over.kind) >= order.index(own), (
@@ -176,6 +174,11 @@ class AuditedWorld(World):
             and samples
         ):
             assert sum(self.audit.moved(was, tuple(was.tallies))) > 0, "promoted on no data"
+
+
+def begun(overlay: Overlay, now_s: float) -> bool:
+    """Is it a failover that began by itself just now?"""
+    return overlay.kind is OverlayKind.FAILOVER and overlay.created_s == now_s
 
 
 def out(target: str, state: State, now_s: float) -> bool:
@@ -333,6 +336,3 @@ def only_the_canary(before: State, decision: Decision, route: str) -> bool:
         and any(note.kind.startswith("ramp.") and note.subject == route for note in decision.notes)
         and all(kind == "word.canary" or kind.startswith("word.ramp_") for kind in words)
     )
-
-
-__all__ = ["AuditedWorld", "replace"]

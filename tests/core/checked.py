@@ -78,7 +78,7 @@ class CheckedWorld(World):
             valve = route.last_resort == 0
             if not (panics or valve or (over and over.force)):
                 assert all(self._serves(state.health[target]) for target in route.shares_bp)
-            if valve and route.chain and not (over and over.force):
+            if valve and route.chain and not (panics or (over and over.force)):
                 assert len(route.shares_bp) == 1
 
     def _serves(self, health: Health) -> bool:

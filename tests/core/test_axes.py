@@ -1,20 +1,16 @@
-"""Throttled, softened, barred: beside the breaker."""
+"""Barred, and what all axes have in common."""
 
 import pytest
 from msgspec.structs import replace
 from steps import GENERATE, HEALTHY, REACH, asked, context, live, probes, stepped
 
 from pointsman.core.axes import back, clock, note
-from pointsman.core.breaker import due, factor, step
+from pointsman.core.breaker import due, factor
 from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import ProbeKind
 from pointsman.core.health import Seen
 from pointsman.core.model import Bucket, Health, Phase, Policy
 from world import NOON_S
-
-
-def limited(until_s: float, detail: str = "HTTP 429") -> Seen:
-    return Seen(counts={}, throttled_until_s=until_s, throttled=detail, probes=[], trials=[])
 
 
 def test_clock() -> None:
@@ -34,116 +30,6 @@ def test_note() -> None:
 def test_back() -> None:
     """Coming back is a slow start, and a new generation."""
     assert back(Health(generation=4), NOON_S) == Health(generation=5, back_s=NOON_S)
-
-
-# --- throttled
-
-
-def test_throttled_by_traffic() -> None:
-    """A rate limit takes the target out until its Retry-After, and touches no phase and no count."""
-    after, told = stepped(HEALTHY, limited(NOON_S + 20))
-
-    assert after == replace(HEALTHY, throttled_until_s=NOON_S + 20, throttled="HTTP 429")
-    assert told == ["target.throttled: t rate limited (HTTP 429) until 12:00:20, 20 s"]
-    assert step("t", HEALTHY, limited(NOON_S + 0.12345), context())[1][0].data == {"wait_s": 0.123}
-    assert factor(after, Policy(), NOON_S + 19.9) == 0
-    assert factor(after, Policy(), NOON_S + 20) == 1
-
-
-def test_throttled_by_a_probe() -> None:
-    """A probe's 429 counts from now, for as long as it says, or ten seconds."""
-    said, _ = stepped(HEALTHY, asked(Outcome(Fault.RATE_LIMIT, "x", 429, 33.0)))
-    unsaid, _ = stepped(HEALTHY, probes("429"))
-
-    assert said.throttled_until_s == NOON_S + 33
-    assert unsaid.throttled_until_s == NOON_S + 10
-
-
-def test_throttle_only_lengthens() -> None:
-    """A later deadline lengthens, and is not told again; an earlier or the same one changes nothing."""
-    first, _ = stepped(HEALTHY, limited(NOON_S + 20))
-    longer, told = stepped(first, limited(NOON_S + 30, "more"))
-
-    assert (longer.throttled_until_s, longer.throttled, told) == (NOON_S + 30, "more", [])
-    assert stepped(longer, limited(NOON_S + 25), limited(NOON_S + 30)) == (longer, [])
-
-
-def test_throttle_in_the_past() -> None:
-    """A deadline that is over already is none."""
-    assert stepped(HEALTHY, limited(NOON_S)) == (HEALTHY, [])
-
-
-def test_unthrottled() -> None:
-    """At its time the target is back by slow start."""
-    first, _ = stepped(HEALTHY, limited(NOON_S + 20))
-    early, _ = stepped(first, None, now_s=NOON_S + 19.9)
-    after, told = stepped(first, None, now_s=NOON_S + 20)
-
-    assert early == first
-    assert (after.throttled_until_s, after.throttled, after.back_s, after.generation) == (
-        0,
-        "",
-        NOON_S + 20,
-        1,
-    )
-    assert told == ["target.unthrottled: t is no longer rate limited"]
-    assert factor(after, Policy(), NOON_S + 20) == 0.1
-
-
-def test_throttle_lengthens_a_cooldown() -> None:
-    """While it cools down, a provider's Retry-After lengthens the cooldown and never shortens it."""
-    cooling = Health(phase=Phase.COOLDOWN, cooldown_until_s=NOON_S + 30)
-
-    assert stepped(cooling, limited(NOON_S + 90))[0].cooldown_until_s == NOON_S + 90
-    assert stepped(cooling, limited(NOON_S + 10))[0].cooldown_until_s == NOON_S + 30
-    assert stepped(HEALTHY, limited(NOON_S + 90))[0].cooldown_until_s == 0
-
-
-# --- softened
-
-
-def slower(until_s: float) -> Seen:
-    return Seen(counts={}, softened_until_s=until_s, probes=[], trials=[])
-
-
-def test_softened() -> None:
-    """Asked to go slower, a target has half its weight until the time, and then all of it at once."""
-    after, told = stepped(HEALTHY, slower(NOON_S + 10))
-    over, end = stepped(after, None, now_s=NOON_S + 10)
-
-    assert after == replace(HEALTHY, softened_until_s=NOON_S + 10)
-    assert told == ["target.softened: t asks to go slower: half weight until 12:00:10, 10 s"]
-    assert factor(after, Policy(), NOON_S + 9.9) == 0.5
-    assert factor(after, Policy(), NOON_S + 10) == 1
-    assert stepped(after, None, now_s=NOON_S + 9.9) == (after, [])
-    assert (over, end) == (HEALTHY, ["target.unsoftened: t has its full weight again"])
-
-
-def test_softened_by_a_probe() -> None:
-    """A probe may hear it too, with a time or without."""
-    said, _ = stepped(HEALTHY, asked(Outcome(Fault.CAPACITY, "x", 429, 4.0)))
-    unsaid, _ = stepped(HEALTHY, probes("slow_down"))
-
-    assert (said.softened_until_s, unsaid.softened_until_s) == (NOON_S + 4, NOON_S + 10)
-
-
-def test_soften_only_lengthens() -> None:
-    """A shorter word does not shorten it, one in the past is none, and a longer one is not told again."""
-    first, _ = stepped(HEALTHY, slower(NOON_S + 10))
-
-    assert stepped(first, slower(NOON_S + 5), slower(NOON_S + 10)) == (first, [])
-    assert stepped(HEALTHY, slower(NOON_S)) == (HEALTHY, [])
-    assert stepped(first, slower(NOON_S + 15)) == (replace(first, softened_until_s=NOON_S + 15), [])
-
-
-def test_softened_in_slow_start() -> None:
-    """Half of what the slow start allows."""
-    health = replace(HEALTHY, back_s=NOON_S - 30, softened_until_s=NOON_S + 1)
-
-    assert factor(health, Policy(), NOON_S) == pytest.approx(0.3)
-
-
-# --- barred
 
 
 def test_two_probes_bar() -> None:
@@ -224,6 +110,53 @@ def test_which_probe_lifts(by: ProbeKind, lifted_by: ProbeKind, free: bool) -> N
     )
 
 
+def test_reach_alone_bars_nobody_who_generates() -> None:
+    """A key without leave to list models is no bad key: reach alone adds to a generation's verdict, and no more."""
+    after, told = stepped(HEALTHY, *[probes("403", kind=REACH)] * 9, generates=True)
+    answered, silence = stepped(after, probes("ok"), generates=True)
+    later, _ = stepped(answered, *[probes("403", kind=REACH)] * 9, generates=True)
+
+    assert (after.barred, after.bar_streak, after.barred_by, told) == ("", 2, "reach", [])
+    assert (answered.bar_streak, answered.barred_by, answered.reach_refused, silence) == (0, "", True, [])
+    assert later == answered
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_reach_and_generation_bar_together(known: bool) -> None:
+    """One refused generation is enough with a refused reach probe, before it or after it, whatever was known."""
+    health = replace(HEALTHY, reach_refused=known)
+    before, _ = stepped(health, probes("401", kind=REACH), probes("401"), generates=True)
+    after, _ = stepped(health, probes("401"), probes("401", kind=REACH), generates=True)
+
+    assert (before.barred, before.barred_by) == (("", "generate") if known else ("HTTP 401", "generate"))
+    assert (after.barred, after.barred_by) == ("HTTP 401", "generate")
+
+
+def test_reach_counts_little_for_requests() -> None:
+    """However often reach was refused, three requests must be refused too."""
+    doubted, _ = stepped(HEALTHY, *[probes("403", kind=REACH)] * 9, generates=True)
+
+    assert stepped(doubted, refused(credential=2), generates=True)[0].barred == ""
+    assert stepped(doubted, refused(credential=3), generates=True)[0].barred == "HTTP 403"
+
+
+def test_reach_is_let_in_again() -> None:
+    """A reach probe that is let in ends what is known of its refusals, and its own run."""
+    known = replace(HEALTHY, reach_refused=True)
+    after, _ = stepped(known, probes("ok", kind=REACH), generates=True)
+    doubted, _ = stepped(HEALTHY, probes("403", "ok", kind=REACH), generates=True)
+
+    assert after.reach_refused is False
+    assert (doubted.bar_streak, doubted.reach_refused) == (0, False)
+
+
+def test_refused_reach_counts_again_without_generation() -> None:
+    """Where generation is forbidden later on, refused reach probes bar, whatever was known."""
+    known = replace(HEALTHY, reach_refused=True)
+
+    assert stepped(known, probes("401", "401", kind=REACH))[0].barred == "HTTP 401"
+
+
 @pytest.mark.parametrize("order", [(GENERATE, GENERATE, REACH), (GENERATE, REACH), (REACH, GENERATE)])
 def test_reach_does_not_lift_what_both_barred(order: tuple[ProbeKind, ...]) -> None:
     """Where a generation was refused too, whichever was first, reach alone lifts nothing."""
@@ -239,7 +172,7 @@ def test_unbarred() -> None:
     barred, _ = stepped(HEALTHY, probes("401", "401"))
     after, _ = stepped(barred, probes("ok"), now_s=NOON_S + 5)
 
-    seen = (Bucket(NOON_S, {"failed": 2, "ok": 1}),)
+    seen = (Bucket(NOON_S, {"ok": 1}),)
     assert after == replace(HEALTHY, back_s=NOON_S + 5, generation=1, last_success_s=NOON_S, probes=seen)
 
 
@@ -251,6 +184,25 @@ def test_looked_at_again() -> None:
     assert stepped(barred, None, now_s=NOON_S + 299.9) == (barred, [])
     assert (after.barred, after.bar_streak, after.back_s) == ("", 0, NOON_S + 300)
     assert told == ["target.unbarred: t no longer barred: looked at again after its time"]
+
+
+def test_a_probe_is_asked_first() -> None:
+    """Where generation is allowed, a bar whose time is over waits a while for the probe's answer."""
+    barred, _ = stepped(HEALTHY, probes("402", "402"))
+    waiting, silence = stepped(barred, None, now_s=NOON_S + 314.9, generates=True)
+    after, _ = stepped(barred, None, now_s=NOON_S + 315, generates=True)
+
+    assert (waiting, silence, after.barred) == (barred, [], "")
+
+
+@pytest.mark.parametrize(("text", "fault"), [("401", "credential"), ("402", "quota")])
+def test_what_bars(text: str, fault: str) -> None:
+    """A bar remembers what it is for, by probe and by request; the last word counts, and freedom forgets it."""
+    probed, _ = stepped(HEALTHY, probes("403"), probes(text))
+    lived, _ = stepped(HEALTHY, refused(**{fault: 5}))
+
+    assert (probed.barred_for, lived.barred_for) == (fault, fault)
+    assert stepped(probed, probes("ok"))[0].barred_for == ""
 
 
 def refused(**counts: int) -> Seen:
@@ -323,4 +275,9 @@ def test_context_defaults() -> None:
     """A leader that knows nothing believes nothing: no path proven, others to compare, generation tries it."""
     plain = type(context())(now_s=NOON_S, policy=Policy())
 
-    assert (plain.path_proven_s, plain.alone, plain.reach_is_trial) == (0.0, False, False)
+    assert (plain.path_proven_s, plain.alone, plain.reach_is_trial, plain.generates) == (
+        0.0,
+        False,
+        False,
+        False,
+    )

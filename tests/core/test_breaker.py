@@ -1,5 +1,7 @@
 """The breaker: arithmetic, suspicion, trips, silence."""
 
+import math
+
 import pytest
 from msgspec.structs import replace
 from steps import BACK, COOLING, HEALTHY, NEW, REACH, SUSPECT, context, live, probes, stepped
@@ -280,7 +282,7 @@ def test_forty_at_once_are_one_event() -> None:
 
 
 def test_a_trip_forgets_the_runs() -> None:
-    """After a trip every run, trial and count begins anew; the deadline and the reason are all there is."""
+    """After a trip every run and trial begins anew, and so does the ratio; what was counted is kept for people."""
     doubted = replace(
         HEALTHY, back_s=NOON_S, trials_ok=1, reach_streak=1, generate_streak=1, doubt_s=1.0, doubt_silent=True
     )
@@ -288,7 +290,8 @@ def test_a_trip_forgets_the_runs() -> None:
 
     assert after == Health(
         phase=Phase.COOLDOWN, since_s=NOON_S, failures=5, cooldown_until_s=NOON_S + 60, reason="5 × HTTP 500",
-        last_failure="HTTP 500", last_failure_s=NOON_S, out_since_s=NOON_S, trips=(NOON_S,),
+        last_failure="HTTP 500", last_failure_s=NOON_S, ratio_since_s=math.nextafter(NOON_S, math.inf),
+        window=(Bucket(NOON_S, {"outage": 5}),), out_since_s=NOON_S, trips=(NOON_S,),
     )  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from world import NOON_S
 
 
 def test_nothing_counts_in_a_cooldown() -> None:
-    """Failures in a cooldown, probed or live, count for nothing but the failback, and tell nothing."""
+    """Failures in a cooldown, probed or live, count nothing against it but for the failback, and tell nothing."""
     after, told = stepped(COOLING, probes("500", "refused"), live(40, outage=40), now_s=NOON_S + 1)
 
-    assert replace(after, last_failure="", last_failure_s=0, refuses=True, probes=()) == COOLING
+    assert replace(after, last_failure="", last_failure_s=0, refuses=True, probes=(), window=()) == COOLING
     assert after.probes == (Bucket(NOON_S, {"failed": 2}),)
     assert (after.last_failure, told) == ("connection refused", [])
 
@@ -25,7 +25,7 @@ def test_a_success_in_a_cooldown() -> None:
     """A success does not end a cooldown either; it is remembered."""
     after, _ = stepped(COOLING, probes("ok"), live(0, last_ok_s=NOON_S + 1, ok=9), now_s=NOON_S + 2)
 
-    assert after == replace(
+    assert replace(after, window=()) == replace(
         COOLING,
         last_success_s=NOON_S + 1,
         last_live_success_s=NOON_S + 1,
@@ -170,10 +170,10 @@ def test_patience() -> None:
 
 
 def test_half_open_traffic_does_not_count() -> None:
-    """Traffic through the safety valve is no trial."""
+    """Traffic through the safety valve is no trial, and makes no run."""
     after, _ = stepped(OPEN, live(9, outage=9), live(0, last_ok_s=NOON_S + 1, ok=9))
 
-    assert (after.phase, after.window, after.live_streak) == (Phase.HALF_OPEN, (), 0)
+    assert (after.phase, after.trials_ok, after.live_streak) == (Phase.HALF_OPEN, 0, 0)
 
 
 # --- recovering
@@ -190,9 +190,12 @@ def test_recovered() -> None:
 
 
 def test_no_suspicion_in_recovery() -> None:
-    """A recovering target is not made suspect; it trips or it recovers."""
-    assert stepped(BACK, probes("500"))[0].phase is Phase.RECOVERING
+    """A recovering target is not made suspect; it trips or it recovers. Its run is what has it probed closely."""
+    failed, _ = stepped(BACK, probes("500"))
+
+    assert (failed.phase, failed.generate_streak) == (Phase.RECOVERING, 1)
     assert stepped(BACK, probes("ok"))[0].phase is Phase.RECOVERING
+    assert stepped(failed, probes("500"), probes("500"))[0].phase is Phase.COOLDOWN
 
 
 def test_a_slow_start_of_another_axis() -> None:
@@ -206,12 +209,29 @@ def test_a_slow_start_of_another_axis() -> None:
 # --- counts
 
 
-def test_the_window_fills() -> None:
-    """What serves fills the window; what does not, does not."""
-    after, _ = stepped(HEALTHY, live(0, ok=3), live(0, caller=1))
+@pytest.mark.parametrize("health", [HEALTHY, COOLING, OPEN, BACK])
+def test_the_window_fills(health: Health) -> None:
+    """Whatever the phase, what came of requests is counted by class."""
+    after, _ = stepped(health, live(0, ok=3), live(0, caller=1))
 
     assert after.window == (Bucket(NOON_S, {"ok": 3, "caller": 1}),)
-    assert stepped(COOLING, live(0, ok=3))[0].window == ()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.4, 7.0])
+def test_a_trip_is_not_counted_twice(after_s: float) -> None:
+    """What led to a trip, or was seen while it was out, does not trip it again when it is back."""
+    since_s = NOON_S + after_s
+    cooling, _ = stepped(HEALTHY, live(5, outage=40), now_s=since_s)
+    opened, _ = stepped(cooling, live(9, outage=50), None, now_s=since_s + 60)
+    back_, _ = stepped(
+        opened, Seen(counts={"outage": 60}, probes=probes("ok", "ok").probes), now_s=since_s + 70
+    )
+    serving, told = stepped(back_, live(0, ok=2, outage=1), now_s=since_s + 70)
+    again, _ = stepped(serving, live(1, outage=19), now_s=since_s + 71)
+
+    assert back_.phase is serving.phase is Phase.RECOVERING
+    assert (sum(bucket.counts.get("outage", 0) for bucket in serving.window), told) == (151, [])
+    assert (again.phase, again.reason) == (Phase.COOLDOWN, "20 of 22 requests failed (91 %, limit 5 %)")
 
 
 def test_times_of_success() -> None:

@@ -1,80 +1,16 @@
 """When probes are due: a fixed grid without drift, bursts or neglect."""
 
 import itertools
-import math
 
 import msgspec
 import pytest
+from grid import GENERATE, REACH, cadence_of, plan_of, run, starts, with_phase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.core.cadence import (
-    Attention,
-    Cadence,
-    Probe,
-    ProbeTiming,
-    detection_bound_s,
-    zombie_bound_s,
-)
+from pointsman.core.cadence import Attention, Probe, ProbeTiming
 from pointsman.core.evidence import ProbeKind
-from pointsman.core.model import Family, Phase, Plan, Provider, Target
-
-REACH = Probe(ProbeKind.REACH, "p0")
-GENERATE = Probe(ProbeKind.GENERATE, "p0", "p0-0")
-
-
-def plan_of(providers: int = 1, targets: int = 1) -> Plan:
-    names = [f"p{number}" for number in range(providers)]
-    made = [
-        Target(name=f"{name}-{number}", provider=name, model="m")
-        for name in names
-        for number in range(targets)
-    ]
-    return Plan(
-        environment="e",
-        fleet="f",
-        providers={
-            name: Provider(name=name, family=Family.OPENAI, base_url="http://127.0.0.1") for name in names
-        },
-        targets={target.name: target for target in made},
-        routes={},
-    )
-
-
-def cadence_of(
-    plan: Plan | None = None, *, timing: ProbeTiming | None = None, now_s: float = 0.0, seed: str = ""
-) -> Cadence:
-    plan = plan or plan_of()
-    made = Cadence(dict.fromkeys(plan.providers, timing or ProbeTiming()), seed=seed)
-    made.attend(Attention(plan=plan), now_s)
-    return made
-
-
-def run(cadence: Cadence, start_s: float, end_s: float, *, takes_s: float = 0.0) -> list[tuple[float, Probe]]:
-    """Play time from event to event; every probe is over `takes_s` after its start."""
-    started: list[tuple[float, Probe]] = []
-    running: list[tuple[float, Probe]] = []
-    while True:
-        ends = [over_s for over_s, _ in running]
-        now_s = max(start_s, min([cadence.next_due_s or math.inf, *ends]))
-        if now_s > end_s:
-            return started
-        for over_s, probe in [item for item in running if item[0] <= now_s]:
-            running.remove((over_s, probe))
-            cadence.done(probe, now_s)
-        for probe in cadence.due(now_s):
-            started.append((now_s, probe))
-            running.append((now_s + takes_s, probe))
-
-
-def starts(
-    cadence: Cadence, probe: Probe, start_s: float, end_s: float, *, takes_s: float = 0.0
-) -> list[float]:
-    return [at_s for at_s, started in run(cadence, start_s, end_s, takes_s=takes_s) if started == probe]
-
-
-def with_phase(plan: Plan, phase: Phase, target: str = "p0-0") -> Attention:
-    return Attention(plan=plan, phases={target: phase})
+from pointsman.core.model import Phase
 
 
 @given(seed=st.text(max_size=8), start_s=st.floats(0, 1e7), interval_s=st.floats(0.5, 3600))
@@ -266,6 +202,43 @@ def test_fresh_traffic_spares_tokens_only() -> None:
     assert starts(cadence, GENERATE, 100.0, 133.0)
 
 
+def test_a_spared_probe_is_made_good() -> None:
+    """When traffic no longer vouches for a target whose slot was spared, it is asked at once, not at its next slot."""
+    plan = plan_of()
+    cadence = cadence_of(plan)
+    cadence.attend(Attention(plan=plan, fresh=frozenset({"p0-0", "gone"})), 0.0)
+    run(cadence, 0.0, 100.0)
+    cadence.attend(Attention(plan=plan), 100.0)
+    assert starts(cadence, GENERATE, 100.0, 101.0) == [100.0]
+    cadence.attend(Attention(plan=plan, fresh=frozenset({"p0-0"})), 102.0)
+    cadence.attend(Attention(plan=plan), 103.0)
+    assert starts(cadence, GENERATE, 103.0, 112.0) == []
+
+
+def test_nothing_is_made_good_twice() -> None:
+    """A probe that runs, or ran within half an interval, or is close anyway, is not asked for once more."""
+    plan = plan_of()
+    fresh = Attention(plan=plan, fresh=frozenset({"p0-0"}))
+    (first, second) = starts(cadence_of(plan), GENERATE, 0.0, 66.0)[:2]
+    cadence = cadence_of(plan)
+    run(cadence, 0.0, first)
+    cadence.attend(fresh, first)
+    run(cadence, first, second)
+    begun = cadence.begin_round(second)
+    cadence.attend(Attention(plan=plan), second + 1)
+    assert GENERATE in begun
+    assert cadence.due(second + 1) == []
+    for probe in begun:
+        cadence.done(probe, second + 2)
+    assert starts(cadence, GENERATE, second + 2, second + 16) == []
+
+    cadence = cadence_of(plan)
+    cadence.attend(fresh, 0.0)
+    run(cadence, 0.0, 100.0)
+    cadence.attend(with_phase(plan, Phase.HALF_OPEN), 100.0)
+    assert starts(cadence, GENERATE, 100.0, 105.0) == [100.0, 102.0, 104.0]
+
+
 def test_a_round_of_everything_forgets_sparing() -> None:
     """A complete round starts all that is not off, once, and what already runs is not doubled."""
     plan = plan_of(2, 2)
@@ -345,50 +318,6 @@ def test_other_timings_hold_at_once() -> None:
     assert len(starts(cadence, REACH, 100.0, 110.0)) >= 9
     assert cadence.timing("p0").interval_s(ProbeKind.GENERATE) == 30.0
     assert cadence.timing("unheard-of") == ProbeTiming()
-
-
-@given(
-    interval_s=st.floats(1, 60),
-    timeout_s=st.floats(0.1, 20),
-    gap_s=st.floats(0.1, 10),
-    failures=st.integers(1, 10),
-    down_s=st.floats(0, 1000),
-    kind=st.sampled_from(ProbeKind),
-)
-@settings(max_examples=200)
-def test_detection_keeps_its_bound(
-    interval_s: float, timeout_s: float, gap_s: float, failures: int, down_s: float, kind: ProbeKind
-) -> None:
-    """However it fails, the last of `failures` probes is over within the bound that is stated."""
-    timing = ProbeTiming(
-        reach_interval_s=interval_s, generate_interval_s=interval_s, reach_timeout_s=timeout_s,
-        generate_timeout_s=timeout_s, suspect_gap_s=gap_s,
-    )  # fmt: skip
-    plan = plan_of()
-    cadence = cadence_of(plan, timing=timing)
-    probe = REACH if kind is ProbeKind.REACH else GENERATE
-    run(cadence, 0.0, down_s)
-    now_s, failed = down_s, 0
-    while failed < failures:
-        now_s = max(now_s, cadence.next_due_s or math.inf)
-        if probe not in (begun := cadence.due(now_s)):
-            for other in begun:
-                cadence.done(other, now_s)
-            continue
-        now_s += timeout_s
-        failed += 1
-        for started in begun:
-            cadence.done(started, now_s)
-        cadence.attend(with_phase(plan, Phase.SUSPECT), now_s)
-    bound = detection_bound_s if kind is ProbeKind.REACH else zombie_bound_s
-    assert now_s - down_s <= bound(timing, failures=failures) + 1e-6
-
-
-def test_the_defaults_detect_within_thirty_seconds() -> None:
-    """With the defaults a hard-down provider is found in under 30 s, and a zombie in a stated time."""
-    assert detection_bound_s(ProbeTiming()) == pytest.approx(23.0)
-    assert zombie_bound_s(ProbeTiming()) == pytest.approx(63.0)
-    assert zombie_bound_s(ProbeTiming(generate=False)) == math.inf
 
 
 def test_ten_thousand_targets_are_cheap() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import ProbeKind, Verb
 from world import CHAT, NOON_S, World, plan_of
 
@@ -25,7 +26,7 @@ def test_trouble_is_told_once(world: World) -> None:
         world.live("p1", "google", "refused", 30)
         world.tick(1.0)
     assert world.told("proxy.trouble") == [
-        "p1 is refused by every provider while they answer others: it is the one in trouble"
+        "p1 fails at every provider while they answer others: it is the one in trouble"
     ]
     assert world.shares() == {"bedrock": 50, "google": 30, "meta": 20}
 
@@ -33,7 +34,7 @@ def test_trouble_is_told_once(world: World) -> None:
     world.tick(1.0)
     world.beat("p1")
     world.tick(1.0)
-    assert world.told("proxy.trouble")[1:] == ["p1 reaches providers again"]
+    assert world.told("proxy.trouble")[1:] == ["p1 is out of trouble: what it sees counts again"]
     assert world.phase("google") == "healthy"
 
 
@@ -125,10 +126,10 @@ def test_closed_from_the_start() -> None:
 
 
 def busy(answers: int, after_s: float = 0.0) -> World:
-    """Bedrock is out, and google, which can carry ten requests a second, has answered so many."""
+    """Bedrock is out after five requests, and google, which can carry ten a second, has answered the others."""
     world = World(plan_of({"chat": {"bedrock": 80, "google": 20}}, capacities={"google": 10.0}))
     world.trip("bedrock", "500")
-    world.live("p1", "google", "ok", answers)
+    world.live("p1", "google", "ok", answers - 5)
     world.now_s = NOON_S + 10
     world.tick(after_s)
     return world
@@ -167,6 +168,51 @@ def test_demand_is_the_recent() -> None:
     calling.live("p1", "google", "400", 400)
     calling.tick()
     assert calling.shares() == {"google": 100}
+
+
+@pytest.mark.parametrize("text", ["429", "slow_down"])
+def test_what_is_turned_away_is_demand(text: str) -> None:
+    """Requests that the survivor turns away are asked of it all the same; it has survived, and is overrun."""
+    world = busy(200)
+    world.live("p1", "google", text, 100)
+    world.tick()
+    assert world.told("route.panic") == []
+
+    world.live("p1", "google", text, 11)
+    world.tick(1.0)
+    assert world.shares() == {"bedrock": 80, "google": 20}
+    assert len(world.told("route.panic")) == 1
+
+
+def test_an_overrun_survivor_is_told_once() -> None:
+    """It turns requests away every second for a minute: panic all the while, told once, its limit twice."""
+    world = busy(301)
+    limit = Outcome(Fault.RATE_LIMIT, "HTTP 429", 429, 1.0)
+    shares = []
+    for _ in range(45):
+        world.now_s += 1.0
+        world.live("p1", "google", "ok", 10)
+        world.live("p1", "google", limit, 5)
+        world.live("p1", "bedrock", "ok", 5)
+        world.tick()
+        shares.append(world.shares())
+
+    assert shares == [{"bedrock": 80, "google": 20}] * 45
+    assert len(world.told("route.panic")) == 1
+    assert len(world.told("target.throttled")) == 2
+    assert len(world.told("target.unthrottled")) == 1
+
+
+def test_demand_goes_on_in_a_panic() -> None:
+    """What a target answers in spite of its cooldown is demand: a panic does not end because it helps."""
+    world = busy(301)
+    for _ in range(45):
+        world.live("p1", "bedrock", "ok", 12)
+        world.live("p1", "google", "ok", 3)
+        world.tick(1.0)
+
+    assert world.shares() == {"bedrock": 80, "google": 20}
+    assert len(world.told("route.panic")) == 1
 
 
 def test_demand_is_the_routes() -> None:

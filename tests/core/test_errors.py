@@ -172,28 +172,15 @@ def test_answers(status: int, headers: Mapping[str, str], body: object, fault: F
     assert of_response(status, headers, body).fault is fault
 
 
-WIRES = {
-    Wire.DNS: (True, True),
-    Wire.REFUSED: (True, True),
-    Wire.UNREACHABLE: (True, True),
-    Wire.TLS: (True, True),
-    Wire.CONNECT_TIMEOUT: (True, False),
-    Wire.RESET: (False, False),
-    Wire.FIRST_BYTE_TIMEOUT: (False, False),
-    Wire.RESPONSE_TIMEOUT: (False, False),
-    Wire.STALL: (False, False),
-    Wire.TRUNCATED: (False, False),
-    Wire.BAD_BODY: (False, False),
-}
-
-
 @pytest.mark.parametrize("wire", list(Wire))
 def test_wires(wire: Wire) -> None:
-    """A broken wire is an outage; only one that never connected refuses, and some are the provider's as a whole."""
+    """A broken wire is an outage; only one that never connected refuses."""
     outcome = of_wire(wire)
 
     assert outcome.fault is Fault.OUTAGE
-    assert (outcome.refuses, outcome.provider_wide) == WIRES[wire]
+    assert outcome.refuses is (
+        wire in {Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS, Wire.CONNECT_TIMEOUT}
+    )
     assert outcome.detail == wire.value
     assert (outcome.status, outcome.retry_after_s) == (0, None)
 
@@ -230,14 +217,6 @@ def test_outcome_properties() -> None:
     )
     assert (bad.ok, bad.falls_over, bad.effect) == (False, True, Effect.BREAKER)
     assert (ABANDONED.ok, ABANDONED.falls_over, ABANDONED.effect) == (False, False, Effect.NONE)
-
-
-@pytest.mark.parametrize(
-    ("status", "wide"), [(401, True), (403, True), (402, False), (429, False), (500, False)]
-)
-def test_a_credential_is_the_providers(status: int, wide: bool) -> None:
-    """A credential concerns every model of the provider; nothing else that is answered does."""
-    assert of_response(status, {}).provider_wide is wide
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,30 @@ def test_a_refusing_provider_takes_its_other_targets_along() -> None:
     assert (world.phase("bedrock"), world.phase("sister")) == ("cooldown", "cooldown")
 
 
+def test_half_of_the_traffic_is_streamed(world: World) -> None:
+    """A target that is dead for streams and whole answers alike is out with the fifth failure of all."""
+    world.live("p1", "bedrock", "reset", 2, lane=STREAM)
+    world.live("p1", "bedrock", "reset", 2)
+    world.tick(0.2)
+    assert world.phase("bedrock") == "suspect"
+
+    world.live("p2", "bedrock", "reset", 1, lane=STREAM)
+    world.tick(0.2)
+
+    assert world.phase("bedrock") == "cooldown"
+
+
+def test_a_minute_of_failures_that_is_long_over(world: World) -> None:
+    """Eight minutes without a daemon, failures in the midst of them and all well since: nobody is ejected."""
+    world.live("p1", "bedrock", "ok")
+    world.tick(1.0)
+    world.live("p1", "bedrock", "500", 300)
+    world.live("p1", "bedrock", "ok", 100)
+    world.tick(480.0)
+
+    assert world.told("target.tripped") == []
+
+
 def test_a_failing_model_leaves_its_sister_alone() -> None:
     """A model that answers 500 says nothing about another of its provider."""
     plan = plan_of(CHAT)

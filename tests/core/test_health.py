@@ -51,11 +51,32 @@ def test_an_older_one() -> None:
 
 
 def test_a_new_boot_counts_from_zero() -> None:
-    """A proxy that started again has counted everything anew, however old the boot and low the sequence."""
+    """A proxy that started again has counted everything anew, however low the sequence."""
     first = sorted_out(counts(9, ok=50))
     second = sorted_out(counts(1, boot="b2", ok=3), state=remembering(first))
 
     assert seen_counts(second) == {"ok": 3}
+
+
+@pytest.mark.parametrize(("gap_s", "counted"), [(60.0, {"ok": 1, "outage": 40}), (60.1, {})])
+def test_a_long_difference_is_history(gap_s: float, counted: dict[str, int]) -> None:
+    """What came in over more time than the ratio looks back on may all be long over: it counts nothing."""
+    first = sorted_out(counts(ok=5))
+    second = sorted_out(counts(2, ok=6, outage=40), state=remembering(first), now_s=NOON_S + gap_s)
+
+    assert seen_counts(second) == counted
+    third = sorted_out(counts(3, ok=9, outage=41), state=remembering(second), now_s=NOON_S + gap_s + 1)
+    assert seen_counts(third) == {"ok": 3, "outage": 1}
+
+
+@pytest.mark.parametrize(("age_s", "counted"), [(60.0, {"ok": 3}), (60.1, {})])
+def test_a_new_boot_after_a_gap(age_s: float, counted: dict[str, int]) -> None:
+    """Of a proxy that started again while nobody looked, all counts if that was lately, and nothing otherwise."""
+    first = sorted_out(counts(9, ok=50))
+    now_s = NOON_S + 300
+    again = counts(1, boot="b2", started_s=now_s - age_s, ok=3)
+
+    assert seen_counts(sorted_out(again, state=remembering(first), now_s=now_s)) == counted
 
 
 def test_what_shrinks_does_not_count() -> None:

@@ -1,8 +1,6 @@
-"""Runs of failures over several proxies, and whose trouble they are."""
+"""Runs of failures over several proxies."""
 
 from typing import Any
-
-import pytest
 
 from pointsman.core.evidence import (
     STREAM,
@@ -11,9 +9,8 @@ from pointsman.core.evidence import (
     Report,
     TargetReport,
 )
-from pointsman.core.model import Health, Path, State
+from pointsman.core.model import Health, State
 from reports import (
-    ANSWERING,
     lanes,
     remembering,
     report,
@@ -44,14 +41,38 @@ def test_a_success_elsewhere_ends_a_run() -> None:
     assert streak_of(running, lanes("p2", unary=Lane(last_ok_s=NOON_S)))[0] == 4
 
 
-def test_the_longer_lane_counts() -> None:
-    """Streams and whole answers are runs of their own; the longer one counts, not the sum."""
-    lane = {STREAM: run_of(3, detail="stream stalled"), UNARY: run_of(2)}
+def test_a_lane_is_a_run_of_its_own() -> None:
+    """Whole answers that succeed do not end the run of the streams."""
     ends = {UNARY: Lane(last_ok_s=NOON_S + 9), STREAM: run_of(3, detail="stream stalled")}
 
-    assert streak_of(lanes(**lane)) == (3, "stream stalled", False, 0.0)
-    assert streak_of(lanes(**dict(reversed(lane.items())))) == (3, "stream stalled", False, 0.0)
     assert streak_of(lanes(**ends)) == (3, "stream stalled", False, NOON_S + 9)
+    assert streak_of(lanes(**dict(reversed(ends.items())))) == (3, "stream stalled", False, NOON_S + 9)
+
+
+def test_both_lanes_make_one_run() -> None:
+    """Failures in either lane add up if neither has had a success since; the longer lane's detail is told."""
+    lane = {STREAM: run_of(3, detail="stream stalled"), UNARY: run_of(2)}
+
+    assert streak_of(lanes(**lane)) == (5, "stream stalled", False, 0.0)
+    assert streak_of(lanes(**dict(reversed(lane.items())))) == (5, "stream stalled", False, 0.0)
+
+
+def test_the_run_of_both_lanes_begins_with_the_last_success_in_either() -> None:
+    """What failed in one lane before a success in the other is not in the run of both."""
+    streams = run_of(4, times=tuple(NOON_S + at_s for at_s in (1, 2, 3, 4)))
+    whole = run_of(3, since_s=NOON_S + 5, last_ok_s=NOON_S + 2.5)
+
+    assert streak_of(lanes(stream=streams, unary=whole))[0] == 2 + 3
+
+
+def test_what_a_run_asks_for() -> None:
+    """The latest time until which failures of a run ask to be left alone; a run that ended asks for nothing."""
+    one = lanes("p1", unary=run_of(1, retry_at_s=NOON_S + 60))
+    two = lanes("p2", stream=run_of(1, retry_at_s=NOON_S + 30))
+    ended = lanes("p2", unary=Lane(last_ok_s=NOON_S + 1))
+
+    assert sorted_out(one, two).seen["bedrock"].retry_at_s == NOON_S + 60
+    assert sorted_out(one, ended).seen["bedrock"].retry_at_s == 0.0
 
 
 def test_no_run() -> None:
@@ -84,88 +105,3 @@ def test_live_success() -> None:
 
     assert both.live_success_s == 9.0
     assert sorted_out().live_success_s == 0.0
-
-
-# --- whose trouble
-
-
-def refused(*targets: str, seq: int = 1, **fields: Any) -> Report:
-    run = run_of(3, detail="connection refused", refuses=True, **fields)
-    entries = {name: TargetReport(counts={"outage": 3 * seq}, lanes={UNARY: run}) for name in targets}
-    return report(seq=seq, targets=entries)
-
-
-def test_a_proxy_in_trouble() -> None:
-    """A proxy that is refused by all while one of them answers the leader is the one in trouble: nothing counts."""
-    gathered = sorted_out(refused("bedrock", "google"), state=State(paths=ANSWERING))
-
-    assert gathered.vantages["p1"].troubled
-    assert gathered.vantages["p1"].troubled_s == NOON_S
-    assert gathered.seen == {}
-
-
-@pytest.mark.parametrize(
-    ("told", "paths"),
-    [
-        (refused("bedrock"), ANSWERING),
-        (refused("bedrock", "nobody"), ANSWERING),
-        (refused("bedrock", "google"), {}),
-        (refused("bedrock", "google"), {"bedrock": Path(answered_s=NOON_S - 30.1)}),
-        (refused("bedrock", "google"), {"bedrock": Path(answered_s=NOON_S - 1, silent_s=NOON_S - 1)}),
-        (refused("bedrock", "google"), {"meta": Path(answered_s=NOON_S)}),
-        (
-            report(
-                targets={
-                    **refused("bedrock", "google").targets,
-                    "meta": TargetReport(lanes={UNARY: Lane(last_ok_s=NOON_S)}),
-                }
-            ),
-            ANSWERING,
-        ),
-        (
-            report(
-                targets={
-                    **refused("bedrock", "google").targets,
-                    "meta": TargetReport(lanes={UNARY: run_of(9)}),
-                }
-            ),
-            ANSWERING,
-        ),
-    ],
-    ids=[
-        "one",
-        "one known",
-        "no answer",
-        "old answer",
-        "silent since",
-        "another's",
-        "a success",
-        "no refusal",
-    ],
-)
-def test_not_the_proxys_trouble(told: Report, paths: dict[str, Path]) -> None:
-    """One provider, nobody who answers the leader, or any success or answer: then it is not the proxy."""
-    assert not sorted_out(told, state=State(paths=paths)).vantages["p1"].troubled
-
-
-def test_barely_the_proxys_trouble() -> None:
-    """An answer to the leader counts for 30 s, and targets without a lane do not speak for the proxy."""
-    told = report(targets={**refused("bedrock", "google").targets, "meta": TargetReport()})
-    paths = {"bedrock": Path(answered_s=NOON_S - 30, silent_s=NOON_S - 31)}
-
-    assert sorted_out(told, state=State(paths=paths)).vantages["p1"].troubled
-
-
-def test_trouble_leaves_nothing_behind() -> None:
-    """Well again, what failed in its trouble is neither counted nor a run; what fails now is."""
-    first = sorted_out(refused("bedrock", "google"), state=State(paths=ANSWERING))
-    well = refused("bedrock", "google", seq=2)
-    well.targets["meta"] = TargetReport(lanes={UNARY: Lane(last_ok_s=NOON_S + 1)})
-    second = sorted_out(well, state=remembering(first), now_s=NOON_S + 1)
-    after = refused("bedrock", seq=3, since_s=NOON_S + 2)
-    third = sorted_out(after, state=remembering(second), now_s=NOON_S + 2)
-
-    assert not second.vantages["p1"].troubled
-    assert second.seen["bedrock"].streak is None
-    assert second.seen["bedrock"].counts == {"outage": 3}
-    assert third.seen["bedrock"].streak == 3

@@ -96,6 +96,25 @@ def test_noise_does_not_trip() -> None:
 
 
 def test_only_the_recent_window() -> None:
-    """The ratio looks a minute back, no further."""
-    assert ratio(20, 20, NOON_S - 69.9) != ""
-    assert ratio(20, 20, NOON_S - 70) == ""
+    """The ratio looks a minute back, to the end of the slice that this falls into, and no further."""
+    assert ratio(20, 20, NOON_S - 60) != ""
+    assert ratio(20, 20, NOON_S - 61) == ""
+
+
+def test_counted_anew() -> None:
+    """From a given moment on a slice of its own is filled; it ends as any other, and the ratio looks at it alone."""
+    before = add_counts((), {"outage": 30}, 1_001.0, 300.0)
+    after = add_counts(before, {"outage": 20}, 1_004.0, 300.0, 1_003.0)
+    later = add_counts(after, {"ok": 1}, 1_010.0, 300.0, 1_003.0)
+
+    assert after == (*before, Bucket(1_003.0, {"outage": 20}))
+    assert add_counts(after, {"ok": 1}, 1_009.9, 300.0, 1_003.0)[1:] == (
+        Bucket(1_003.0, {"outage": 20, "ok": 1}),
+    )
+    assert later[2:] == (Bucket(1_010.0, {"ok": 1}),)
+    assert totals(after, 1_009.9) == {"outage": 50}
+    assert totals(after, 1_010.0) == {}
+    assert add_counts(after, {}, 1_310.0, 300.0) == ()
+    assert ratio_trips(after, Policy(), 1_005.0).startswith("50 of 50")
+    assert ratio_trips(after, Policy(), 1_005.0, 1_003.0).startswith("20 of 20")
+    assert ratio_trips(after, Policy(), 1_005.0, 1_003.1) == ""

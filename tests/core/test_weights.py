@@ -102,6 +102,7 @@ def test_barred_is_not_even_a_last_resort() -> None:
 
 
 SMALL = Standing(capacity_rps=10.0)
+OVERRUN = Standing(factor=0.0, throttled=True, returns_s=1.0, capacity_rps=10.0, why="rate limited")
 
 
 def test_panic() -> None:
@@ -126,6 +127,11 @@ def test_panic() -> None:
         ({"a": 8000, "b": 1000, "c": 1000}, {"a": OUT, "b": SMALL, "c": SMALL, "demand_rps": 20.0}),
         ({"a": 8000, "b": 1000, "c": 1000}, {"a": OUT, "b": SMALL, "c": UP, "demand_rps": 99.0}),
         ({"a": 8000, "b": 2000}, {"a": OUT, "b": OUT, "demand_rps": 11.0}),
+        ({"a": 8000, "b": 2000}, {"a": OUT, "b": OVERRUN, "demand_rps": 10.0}),
+        ({"a": 8000, "b": 2000}, {"a": OVERRUN, "b": SMALL, "demand_rps": 99.0}),
+        ({"a": 8000, "b": 2000}, {"a": OUT, "b": Standing(factor=0.0, throttled=True), "demand_rps": 99.0}),
+        ({"a": 8000, "b": 1000, "c": 1000}, {"a": OUT, "b": OVERRUN, "c": UP, "demand_rps": 99.0}),
+        ({"a": 8000, "b": 1000, "c": 1000}, {"a": OUT, "b": OVERRUN, "c": SMALL, "demand_rps": 20.0}),
     ],
     ids=[
         "enough",
@@ -136,11 +142,30 @@ def test_panic() -> None:
         "sum is enough",
         "one unknown",
         "nobody left",
+        "the throttled suffice",
+        "a rate limit is no cooldown",
+        "throttled and unknown",
+        "throttled and one unknown",
+        "sum with the throttled is enough",
     ],
 )
 def test_no_panic(desired: dict[str, int], rest: dict[str, Any]) -> None:
     """No panic without knowing that the survivors are too small, or with nobody who could help."""
     assert not weighed(desired, **rest).panic
+
+
+@pytest.mark.parametrize("demand_rps", [20.1, 99.0])
+def test_panic_with_the_throttled(demand_rps: float) -> None:
+    """A survivor that is rate limited counts with its capacity, and one of unknown capacity does not count."""
+    desired = {"a": 7000, "b": 1000, "c": 1000, "d": 1000}
+    unknown = Standing(factor=0.0, throttled=True)
+    result = weighed(desired, a=OUT, b=OVERRUN, c=SMALL, d=unknown, demand_rps=demand_rps)
+
+    assert result.panic
+    assert weighed({"a": 8000, "b": 2000}, a=OUT, b=OVERRUN, demand_rps=10.1).shares_bp == {
+        "a": 8000,
+        "b": 2000,
+    }
 
 
 def test_no_panic_for_the_chain() -> None:
@@ -217,6 +242,7 @@ STANDINGS = st.builds(
     factor=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]),
     eligible=st.booleans(),
     refuses=st.booleans(),
+    throttled=st.booleans(),
     returns_s=st.floats(0, 1e9),
     capacity_rps=st.none() | st.floats(0.1, 100),
     why=st.just("why"),

@@ -182,12 +182,12 @@ def test_undrain_of_the_undrained(world: World) -> None:
 
 
 def test_the_last_target_is_not_drained(world: World) -> None:
-    """The last target of a route that is not drained stays."""
+    """The last target of a route that may serve stays, and the answer names the cure."""
     said(world, Verb.DRAIN, target="meta")
 
     assert said(world, Verb.DRAIN, target="google") == (
         False,
-        "google is the last target of small that is not drained: add or undrain another first",
+        "google is the last target of small that may serve: undrain meta (drained by ann: a test) first",
     )
     assert said(world, Verb.DRAIN, target="bedrock") == (True, "bedrock drained")
 
@@ -205,9 +205,48 @@ def test_a_pin_outside_the_chain_counts(world: World) -> None:
     said(world, Verb.DRAIN, target="meta")
 
     assert said(world, Verb.DRAIN, target="google")[0]
-    assert said(world, Verb.DRAIN, target="bedrock") == (
+    ok, text = said(world, Verb.DRAIN, target="bedrock")
+    cure = "undrain google (drained by ann: a test) or undrain meta (drained by ann: a test)"
+    assert (ok, text) == (False, f"bedrock is the last target of chat that may serve: {cure} first")
+
+
+def test_a_barred_target_is_none_that_is_left(world: World) -> None:
+    """With the other one barred, draining would close the route to every caller."""
+    for _ in range(2):
+        world.probe("meta", "401")
+        world.tick(1.0)
+
+    assert said(world, Verb.DRAIN, target="google") == (
         False,
-        "bedrock is the last target of chat that is not drained: add or undrain another first",
+        "google is the last target of small that may serve: mend meta (barred: HTTP 401) first",
+    )
+    assert world.shares("small") == {"google": 100}
+
+
+def test_a_target_that_no_proxy_can_serve_is_none_that_is_left(world: World) -> None:
+    """Nor is one that every proxy rejects."""
+    world.beat("p1", missing={"meta": "no secret"})
+
+    assert said(world, Verb.DRAIN, target="bedrock")[0]
+    world.beat("p1")
+    ok, text = said(world, Verb.DRAIN, target="google")
+    cure = "undrain bedrock (drained by ann: a test) or mend meta (rejected by every proxy: no secret)"
+    assert (ok, text) == (False, f"google is the last target of chat that may serve: {cure} first")
+
+
+def test_a_cooling_target_is_one_that_is_left(world: World) -> None:
+    """One that cools down serves if need be."""
+    world.trip("meta")
+
+    assert said(world, Verb.DRAIN, target="google")[0]
+    assert world.shares("small") == {"meta": 100}
+
+
+def test_the_only_target_is_not_drained() -> None:
+    """A target that a route has alone is drained after another is added."""
+    assert said(World(plan_of({"chat": {"meta": 100}})), Verb.DRAIN, target="meta") == (
+        False,
+        "meta is the last target of chat that may serve: add another first",
     )
 
 

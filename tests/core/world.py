@@ -21,6 +21,7 @@ from pointsman.core.evidence import (
     Verb,
     Word,
 )
+from pointsman.core.health import silent
 from pointsman.core.model import Decision, Family, Note, Plan, Policy, Provider, Route, State, Target
 from pointsman.core.ramp_model import GateAnswer, Ramp, Verdict
 from pointsman.core.table import FULL_BP, Table, decode, encode
@@ -158,6 +159,8 @@ class World:
                     last_ok_s=before.last_ok_s,
                     detail=result.detail,
                     refuses=result.refuses,
+                    silent=silent(result),
+                    retry_at_s=self.now_s + result.retry_after_s if result.retry_after_s else 0.0,
                 ),
             }
         elif result.fault in {Fault.CREDENTIAL, Fault.QUOTA}:

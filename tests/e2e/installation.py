@@ -228,6 +228,8 @@ class Installation:
         async with aiohttp.ClientSession() as session:
 
             async def serve() -> bool:
+                for process in (*self.daemons.values(), *self.proxies.values()):
+                    assert process.running, f"{process.name} has ended: {process.told()[-2000:]}"
                 for url in self.urls.values():
                     try:
                         async with session.get(f"{url}/-/ready") as response:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import socket
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,15 +54,6 @@ async def test_refuse(fake: FakeProvider, caller: Any) -> None:
     fake.revive()
     assert await status_of(caller) == 200
     assert fake.requests.by_outcome == {"refuse": 1, "ok": 1}
-
-
-async def test_refuse_keeps_the_port(fake: FakeProvider) -> None:
-    """Nobody else can listen on the port of a provider that refuses."""
-    fake.die()
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        with pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", fake.port))
 
 
 async def test_death_ends_by_itself(fake: FakeProvider, caller: Any) -> None:

@@ -151,7 +151,21 @@ async def test_a_slow_provider_delays_nobody() -> None:
         async with probing(settings_of(providers, targets)) as (_, heard):
             await eventually(lambda: len(heard.of(GENERATE, "f")) >= 5)
             assert not heard.of(GENERATE, "slow")
-            assert slow.requests.snapshot().total == module.CONCURRENT_MAX
+            assert slow.requests.snapshot().total == module.CONCURRENT_MAX + 1  # and one to reach it
+
+
+async def test_reach_does_not_wait_in_line() -> None:
+    """A provider that swallows everything is reached at its pace while its targets' probes wait for each other."""
+    probe = CALM | {"suspect_gap_s": 0.05, "reach_timeout_s": 0.2, "generate_timeout_s": 30.0}
+    async with FakeProvider() as fake:
+        fake.set_faults(Misbehave(kind=Kind.HANG))
+        targets = {f"t{number}": {"provider": "p", "model": "m"} for number in range(200)}
+        providers = {"p": {"family": "openai", "base_url": fake.base_url, "probe": probe}}
+        settings = settings_of(providers, targets)
+        async with probing(settings) as (prober, heard):
+            prober.attend(Attention(plan=to_plan(settings), phases=dict.fromkeys(targets, Phase.SUSPECT)))
+            await eventually(lambda: len(heard.of(REACH)) >= 4)
+            assert not heard.of(GENERATE)
 
 
 async def test_many_targets_keep_the_cadence() -> None:

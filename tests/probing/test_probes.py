@@ -53,12 +53,11 @@ async def test_a_good_provider(family: str) -> None:
 
 @FAMILIES
 async def test_refused(family: str) -> None:
-    """Nobody listens: both probes say refused, and that it is the provider's as a whole."""
+    """Nobody listens: both probes say refused."""
     reach, generate = await tried(f"http://127.0.0.1:{free_port()}", family)
     for result in (reach, generate):
         assert result.outcome.detail == Wire.REFUSED.value
         assert result.outcome.refuses
-        assert result.outcome.provider_wide
         assert result.outcome.effect is Effect.BREAKER
 
 
@@ -121,12 +120,10 @@ async def test_only_the_completion_is_broken(family: str, fault: Misbehave, deta
     [(500, Fault.OUTAGE), (502, Fault.OUTAGE), (503, Fault.OVERLOAD), (529, Fault.OVERLOAD)],
 )
 async def test_server_errors(family: str, status: int, fault: Fault) -> None:
-    """5xx count for the breaker in both kinds of probe; a reach failure is the provider's as a whole."""
+    """5xx count for the breaker in both kinds of probe."""
     reach, generate = await outcomes(FakeProvider(family=family), Misbehave(kind=Kind.STATUS, status=status))
     assert (reach.fault, generate.fault) == (fault, fault)
     assert (reach.status, generate.status) == (status, status)
-    assert reach.provider_wide
-    assert not generate.provider_wide
 
 
 @FAMILIES
@@ -146,7 +143,6 @@ async def test_a_refused_credential(family: str, status: int) -> None:
     """401 and 403 are the credential's, in both probes."""
     reach, generate = await outcomes(FakeProvider(family=family), Misbehave(kind=Kind.STATUS, status=status))
     assert (reach.fault, generate.fault) == (Fault.CREDENTIAL, Fault.CREDENTIAL)
-    assert reach.provider_wide
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
@@ -262,7 +258,6 @@ async def test_tls(family: str, tmp_path: Path) -> None:
         doubted = await tried(fake.base_url, family)
     assert [result.outcome.ok for result in trusted] == [True, True]
     assert [result.outcome.detail for result in doubted] == [Wire.TLS.value] * 2
-    assert doubted[0].outcome.provider_wide
 
 
 @FAMILIES

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.proxy.body import BodyError, decompressed, read_head
+from pointsman.proxy.body import BodyError, decompressed, read_head, zstd
 from pointsman.proxy.body import with_model as with_model_at
 
 
@@ -78,6 +78,23 @@ def test_the_head_is_read() -> None:
     assert (head.model, head.stream, head.user, head.previous_response_id) == ("m", True, "u", "resp_1")
 
 
+@pytest.mark.parametrize(
+    ("body", "names_one"),
+    [
+        (b'{"model":"m","input":[{"content":[{"type":"input_file","file_id":"file-1"}]}]}', True),
+        (b'{"model":"m","messages":[{"content":[{"type":"file","file":{"file_id" : "file-1"}}]}]}', True),
+        (b'{"model":"m","messages":[{"content":[{"source":{"type":"file","file_id":"file_1"}}]}]}', True),
+        (b'{"model":"m","tools":[{"container":{"type":"auto","file_ids": [ "file-1"]}}]}', True),
+        (b'{"model":"m","tools":[{"properties":{"file_id":{"type":"string"}}}]}', False),
+        (b'{"model":"m","messages":[{"content":"say \\"file_id\\":\\"file-1\\""}]}', False),
+        (b'{"model":"m","messages":[{"content":[{"type":"tool_use","input":{"file_id":"42"}}]}]}', False),
+    ],
+)
+def test_a_file_that_was_uploaded_is_seen(body: bytes, names_one: bool) -> None:
+    """In whichever API; a tool's parameter of that name and talk about one are not it."""
+    assert read_head(body).file is names_one
+
+
 def test_fields_of_a_wrong_type_are_the_providers_to_refuse() -> None:
     """Only the model has to be a string here."""
     head = read_head(b'{"model":"m","stream":"yes","user":5,"metadata":[]}')
@@ -92,8 +109,10 @@ def test_a_body_without_a_model_is_refused(body: bytes) -> None:
 
 
 def test_compressed_bodies_are_read() -> None:
-    """gzip and deflate, one after the other if need be."""
+    """gzip, deflate and zstd, one after the other if need be."""
     assert decompressed(gzip.compress(b"plain"), "gzip", 100) == b"plain"
+    assert decompressed(zstd.compress(b"plain"), "zstd", 100) == b"plain"
+    assert decompressed(zstd.compress(gzip.compress(b"plain")), "gzip, zstd", 100) == b"plain"
     assert decompressed(zlib.compress(gzip.compress(b"plain")), "gzip, deflate", 100) == b"plain"
 
 
@@ -103,6 +122,9 @@ def test_compressed_bodies_are_read() -> None:
         (gzip.compress(b"x" * 101), "gzip"),
         (gzip.compress(b"plain")[:-9], "gzip"),
         (b"no gzip", "gzip"),
+        (zstd.compress(b"x" * 101), "zstd"),
+        (zstd.compress(b"plain")[:-2], "zstd"),
+        (b"no zstd", "zstd"),
         (b"x", "br"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from pointsman.core.table import Stage, Version
 from pointsman.fake import digest
+from pointsman.store.client import Store
 from support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -176,6 +177,51 @@ async def test_a_proxy_starts_from_disk_when_the_store_is_away(
     assert (status["from_disk"], status["stale_s"]) == (True, None)
 
 
+async def test_readiness_says_how_old_the_table_may_be(
+    world: Any, running_proxy: Any, state_dir: Path
+) -> None:
+    """Which table it is, and since when the store has not confirmed it."""
+    await two(world)
+    async with running_proxy() as caller:
+        lines = (await caller.get("/-/ready")).body.decode().splitlines()
+        table = (await caller.admin("GET", "/status")).json["table"]
+        await eventually((state_dir / "table-p1.json").exists)
+    async with running_proxy(store_url="unix:///nowhere.sock") as caller:
+        away = (await caller.get("/-/ready")).body.decode().splitlines()
+    assert lines[:2] == away[:2] == ["ready", f"table: {table}"]
+    assert 0.0 <= float(lines[2].removeprefix("stale_s: ")) < 5.0
+    assert away[2] == "stale_s: never"
+
+
+async def test_a_store_that_stays_away_is_told_again(
+    world: Any,
+    running_proxy: Any,
+    own_valkey: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once a minute, with how old the table may be by then; here a minute is half a second."""
+    monkeypatch.setattr("pointsman.proxy.feed.AWAY_TOLD_EVERY_S", 0.5)
+    await two(world)
+
+    def told() -> list[Any]:
+        return [record for record in caplog.records if "the store is away" in record.getMessage()]
+
+    async with Store.connect(own_valkey.url, world.keys, timeout_s=2.0) as store:
+        world.store = store
+        await world.publish()
+        with caplog.at_level("INFO", "pointsman.proxy.feed"):
+            async with running_proxy(store_url=own_valkey.url):
+                own_valkey.kill()
+                began = time.monotonic()
+                await eventually(lambda: len(told()) == 3)
+                assert time.monotonic() - began > 1.0
+                own_valkey.start()
+                await eventually(lambda: "the store is back" in caplog.text)
+    first, _, last = (record.fields["stale_s"] for record in told()[:3])
+    assert last >= first + 0.9
+
+
 async def test_a_damaged_file_is_not_served_from(world: Any, running_proxy: Any, state_dir: Path) -> None:
     """The proxy starts, and waits for a table."""
     await two(world)
@@ -300,8 +346,6 @@ async def test_a_header_that_cannot_be_written_takes_its_target_out(world: Any, 
 
 async def test_the_store_may_die_and_come_back(world: Any, running_proxy: Any, own_valkey: Any) -> None:
     """Requests go on; afterwards reports and tables do too."""
-    from pointsman.store.client import Store
-
     async with Store.connect(own_valkey.url, world.keys, timeout_s=2.0) as store:
         world.store = store
         await two(world)

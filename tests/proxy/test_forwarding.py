@@ -12,8 +12,11 @@ import pytest
 import trustme
 
 from pointsman.fake import Fault, Kind, digest
+from pointsman.proxy.body import zstd
 
 pytestmark = pytest.mark.anyio
+
+PACKED = pytest.mark.parametrize(("pack", "coding"), [(gzip.compress, "gzip"), (zstd.compress, "zstd")])
 
 SECRET = "sk-provider-secret-a"
 
@@ -94,26 +97,32 @@ async def test_the_answer_tells_who_served_and_why(world: Any, running_proxy: An
     assert (record["route"], record["status"], record["attempts"][0]["outcome"]) == ("chat", 200, "ok")
 
 
-async def test_a_compressed_body_is_read_and_sent_on_decoded(world: Any, running_proxy: Any) -> None:
+@PACKED
+async def test_a_compressed_body_is_read_and_sent_on_decoded(
+    world: Any, running_proxy: Any, pack: Any, coding: str
+) -> None:
     """The model has to change, so the provider gets plain bytes and no content-encoding."""
     fake = await one_chat(world)
     body = json.dumps({"model": "chat", "messages": []}).encode()
     async with running_proxy() as caller:
-        answer = await caller.ask("/v1/chat/completions", gzip.compress(body), {"content-encoding": "gzip"})
+        answer = await caller.ask("/v1/chat/completions", pack(body), {"content-encoding": coding})
     assert answer.status == 200
     assert fake.requests.last.header("content-encoding") == ""
     assert fake.requests.last.body_sha256 == digest(body.replace(b'"chat"', b'"a-model"'))
 
 
-async def test_a_compressed_body_whose_model_stays_is_sent_as_it_came(world: Any, running_proxy: Any) -> None:
+@PACKED
+async def test_a_compressed_body_whose_model_stays_is_sent_as_it_came(
+    world: Any, running_proxy: Any, pack: Any, coding: str
+) -> None:
     """The route is called what the provider's model is called: not one byte differs."""
     fake = await world.provider("a")
     world.route("a-model", chain="a")
     await world.publish()
-    packed = gzip.compress(json.dumps({"model": "a-model", "messages": []}).encode())
+    packed = pack(json.dumps({"model": "a-model", "messages": []}).encode())
     async with running_proxy() as caller:
-        await caller.ask("/v1/chat/completions", packed, {"content-encoding": "gzip"})
-    assert fake.requests.last.header("content-encoding") == "gzip"
+        await caller.ask("/v1/chat/completions", packed, {"content-encoding": coding})
+    assert fake.requests.last.header("content-encoding") == coding
     assert fake.requests.last.body_sha256 == digest(packed)
 
 

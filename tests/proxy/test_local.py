@@ -26,6 +26,10 @@ class Lane:
     def end(self, ticket: int, outcome: Outcome, now_s: float) -> None:
         self.breaker.ended("a", ticket, outcome, now_s, streamed=self.streamed)
 
+    def late(self, ticket: int, now_s: float) -> bool:
+        """It ends well: too late to say anything of now?"""
+        return self.breaker.ended("a", ticket, SUCCESS, now_s, streamed=self.streamed)
+
     def outcomes(self, *outcomes: Outcome, now_s: float = 0.0) -> None:
         for outcome in outcomes:
             self.end(self.begin(now_s), outcome, now_s)
@@ -246,3 +250,133 @@ def test_an_old_streams_end_does_not_end_a_hang() -> None:
     assert lane.standing(3.1) is Standing.OUT
     lane.end(old, SUCCESS, 3.2)
     assert lane.standing(3.2) is Standing.OUT
+
+
+# --- both lanes
+
+
+def both() -> tuple[Lane, Lane]:
+    """The streams and the whole answers of one target."""
+    breaker = LocalBreaker(5, 10.0)
+    return Lane(breaker=breaker), Lane(breaker=breaker, streamed=False)
+
+
+def test_five_failures_in_either_lane_eject_from_both() -> None:
+    """Half of the traffic is streamed: the fifth failure of all puts out the lanes that it was in."""
+    streams, whole = both()
+    streams.outcomes(*[FAILED] * 3)
+    whole.outcomes(FAILED)
+    assert (streams.standing(0.0), whole.standing(0.0)) == (Standing.IN, Standing.IN)
+    whole.outcomes(FAILED)
+    assert (streams.standing(0.0), whole.standing(0.0)) == (Standing.OUT, Standing.OUT)
+
+
+def test_a_success_in_either_lane_ends_the_run_of_both() -> None:
+    """Not that of the other lane alone: its fifth failure ejects it, and it only."""
+    streams, whole = both()
+    streams.outcomes(*[FAILED] * 3)
+    whole.outcomes(FAILED, SUCCESS, FAILED)
+    streams.outcomes(FAILED)
+    assert (streams.standing(0.0), whole.standing(0.0)) == (Standing.IN, Standing.IN)
+    streams.outcomes(FAILED)
+    assert (streams.standing(0.0), whole.standing(0.0)) == (Standing.OUT, Standing.IN)
+
+
+def test_a_lane_of_before_is_not_in_the_run_of_both() -> None:
+    """Failures of before the target came back do not add to those of now."""
+    streams, whole = both()
+    streams.outcomes(*[FAILED] * 4)
+    whole.generation = 1
+    whole.outcomes(FAILED)
+    assert whole.standing(0.0) is Standing.IN
+
+
+# --- successes that began before the failures
+
+
+def draining(old: int = 20) -> tuple[Lane, list[int]]:
+    """A target with so many streams open, all of them answered."""
+    lane = Lane()
+    tickets = [lane.begin(-30.0) for _ in range(old)]
+    for ticket in tickets:
+        lane.answer(ticket, -29.0)
+    return lane, tickets
+
+
+def test_old_streams_that_end_well_do_not_hide_a_dead_target() -> None:
+    """It is drained: old streams finish one after the other, and every new one fails."""
+    lane, old = draining()
+    for number in range(5):
+        now_s = float(number)
+        failed = lane.begin(now_s)
+        under_way = lane.begin(now_s)
+        lane.end(failed, FAILED, now_s + 0.1)
+        assert lane.late(old.pop(), now_s + 0.1)
+        lane.end(under_way, FAILED, now_s + 0.1)
+    assert lane.standing(5.0) is Standing.OUT
+
+
+def test_old_streams_that_end_well_do_not_hide_failing_answers() -> None:
+    """Nor do they end the run of both lanes while none of the new streams has failed."""
+    streams, whole = both()
+    old = [streams.begin(-30.0) for _ in range(3)]
+    for ticket in old:
+        streams.answer(ticket, -29.0)
+    whole.outcomes(*[FAILED] * 3)
+    assert streams.late(old.pop(), 0.0)
+    streams.outcomes(FAILED)
+    assert streams.late(old.pop(), 0.0)
+    streams.outcomes(FAILED)
+    assert (streams.standing(0.0), whole.standing(0.0)) == (Standing.OUT, Standing.OUT)
+
+
+def test_a_success_that_began_after_the_first_failure_ends_the_run() -> None:
+    """It met the target as it is now."""
+    lane = Lane()
+    lane.outcomes(*[FAILED] * 2)
+    later = lane.begin(0.0)
+    lane.outcomes(*[FAILED] * 2)
+    assert not lane.late(later, 0.0)
+    lane.outcomes(*[FAILED] * 4)
+    assert lane.standing(0.0) is Standing.IN
+
+
+def test_noise_among_long_streams() -> None:
+    """A few fail at once while those sent since are let in: the old ones' good end still tells that it is noise."""
+    lane, old = draining()
+    for number in range(20):
+        failed = lane.begin(float(number))
+        newer = lane.begin(number + 0.3)
+        lane.answer(newer, number + 0.4)
+        lane.end(failed, FAILED, number + 0.5)
+        assert not lane.late(old.pop(), number + 0.6)
+    assert lane.standing(20.0) is Standing.IN
+
+
+def test_noise_among_long_answers() -> None:
+    """Whole answers tell nothing until they are over; who is out for longer than it took to fail fares better."""
+    lane = Lane(streamed=False)
+    old = [lane.begin(-1.0) for _ in range(2)]
+    lane.end(lane.begin(0.0), FAILED, 0.5)
+    lane.begin(0.6)
+    assert lane.late(old[0], 1.0)
+    assert not lane.late(old[1], 1.2)
+
+
+def test_half_as_many_that_fare_better_do_not_make_noise() -> None:
+    """Two failed and one got in: not enough; two that got in are."""
+    lane, old = draining()
+    lane.outcomes(*[FAILED] * 2)
+    for late in (True, False):
+        lane.answer(lane.begin(0.0), 0.1)
+        assert lane.late(old.pop(), 0.2) is late
+
+
+def test_only_the_latest_failures_are_remembered() -> None:
+    """A run may be long: what it takes to tell an old success from a new one is bounded."""
+    lane, old = draining()
+    first = lane.begin(0.0)
+    lane.end(first, FAILED, 0.0)
+    lane.outcomes(*[FAILED] * 50)
+    assert len(lane.breaker._lanes["a", True].failed) == 8
+    assert lane.late(old[0], 0.0)

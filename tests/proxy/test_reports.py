@@ -1,8 +1,10 @@
 """What a proxy tells the leader."""
 
+import contextlib
 import time
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 
@@ -182,3 +184,40 @@ async def test_a_new_generation_clears_what_was(world: Any, running_proxy: Any) 
             return (report.generation, report.lanes, report.counts) == (3, {}, {"overload": 1})
 
         await eventually(cleared)
+
+
+async def test_an_old_stream_that_ends_well_ends_no_run(world: Any, running_proxy: Any) -> None:
+    """A target that is drained: what it had begun it finishes, and takes nothing new."""
+    first, _ = await two(world, token_delay_ms=100.0, tokens=8)
+    async with running_proxy() as caller:
+        body = {"model": "chat", "stream": True, "messages": []}
+        async with caller.post("/v1/chat/completions", body) as old:
+            await old.content.readany()
+            first.set_faults(Fault(kind=Kind.STATUS, status=503, retry_after_s=600.0))
+            for _ in range(3):
+                await caller.chat(stream=True)
+            await old.read()
+        report = await reported(world, ok=1, overload=3)
+    lane = report.lanes["stream"]
+    assert (lane.streak, lane.last_ok_s) == (3, 0.0)
+    assert lane.retry_at_s == pytest.approx(await world.store.now_s() + 600.0, abs=5.0)
+
+
+async def test_what_was_sent_before_the_return_is_counted_apart(world: Any, running_proxy: Any) -> None:
+    """A request that began before the target came back and fails after is in no count that decides."""
+    first, _ = await two(world)
+    first.set_faults(Fault(kind=Kind.STALL, after_events=1, stream=True))
+    async with running_proxy(timeouts={"idle_s": 1.0}) as caller:
+        body = {"model": "chat", "stream": True, "messages": []}
+        async with caller.post("/v1/chat/completions", body) as old:
+            await old.content.readany()
+            await caller.until_table(await world.publish(generations={"a": 3}))
+            with contextlib.suppress(aiohttp.ClientError):
+                await old.read()
+
+        async def told() -> Any:
+            report = await target_report(world)
+            return report if report is not None and report.stale else None
+
+        report = await eventually(told)
+    assert (report.stale, report.counts, report.lanes) == ({"outage": 1}, {}, {})

@@ -1,6 +1,8 @@
 """Requests that cannot go anywhere: embeddings keep to one model, kept things to their account."""
 
+import contextlib
 import gc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -14,6 +16,7 @@ from support import eventually
 
 pytestmark = pytest.mark.anyio
 EMBED = {"model": "embed", "input": "x"}
+NEW = {"model": "chat", "input": "x"}
 
 
 async def three(world: Any, **route: Any) -> list[Any]:
@@ -108,6 +111,106 @@ async def test_a_conversation_stays_with_its_account(
         assert (await caller.ask("/v1/responses", ask)).target == "b"
         answer = await caller.ask("/v1/responses", ask | {"conversation": conversation})
     assert (answer.target, answer.headers["x-pointsman-reason"]) == ("a", "cannot move")
+
+
+@contextlib.asynccontextmanager
+async def made_by_b(world: Any, running_proxy: Any) -> AsyncIterator[tuple[str, Any, Any, Any]]:
+    """(the id of a response that b made, a caller of another proxy, a, b), where a is the configured first."""
+    first, second = await world.provider("a"), await world.provider("b")
+    world.route("chat", chain="a b", shares_bp={"b": 10_000})
+    await world.publish()
+    async with running_proxy(name="p1") as one, running_proxy(name="p2") as other:
+        made = await one.ask("/v1/responses", NEW)
+        assert made.target == "b"
+        yield made.json["id"], other, first, second
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_is_found_through_another_proxy(
+    world: Any, running_proxy: Any, stream: bool
+) -> None:
+    """Who made it is asked for along the chain, and then known."""
+    async with made_by_b(world, running_proxy) as (made, other, first, _):
+        follow = NEW | {"previous_response_id": made, "stream": stream}
+        answers = [await other.ask("/v1/responses", follow) for _ in range(2)]
+    assert [(answer.status, answer.target) for answer in answers] == [(200, "b")] * 2
+    assert [answer.headers["x-pointsman-attempt"] for answer in answers] == ["2", "1"]
+    assert first.requests.by_outcome == {"http 400": 1}
+
+
+async def test_who_does_not_know_a_response_has_not_failed(world: Any, running_proxy: Any) -> None:
+    """The refusals of a search keep nobody out."""
+    async with (
+        made_by_b(world, running_proxy) as (made, _, _, _),
+        running_proxy(name="p3", local_failures=1) as third,
+    ):
+        assert (await third.ask("/v1/responses", NEW | {"previous_response_id": made})).target == "b"
+        assert (await third.admin("GET", "/status")).json["ejected"] == []
+
+
+async def test_a_response_that_nobody_knows_is_told_as_the_first_tells_it(
+    world: Any, running_proxy: Any
+) -> None:
+    """All were asked; the provider's own words reach the caller."""
+    async with made_by_b(world, running_proxy) as (_, other, _, second):
+        asked = second.requests.total
+        answer = await other.ask("/v1/responses", NEW | {"previous_response_id": "resp_none"})
+    assert (answer.status, answer.target) == (400, "a")
+    assert answer.json["error"]["code"] == "previous_response_not_found"
+    assert second.requests.total == asked + 1
+
+
+async def test_a_response_is_not_called_unknown_while_somebody_could_not_be_asked(
+    world: Any, running_proxy: Any
+) -> None:
+    """502 names both; a provider's own answer (503) is passed on."""
+    async with made_by_b(world, running_proxy) as (made, other, _, second):
+        follow = NEW | {"previous_response_id": made}
+        second.die("refuse")
+        dead = await other.ask("/v1/responses", follow)
+        second.revive()
+        second.set_faults(Fault(kind=Kind.STATUS, status=503))
+        busy = await other.ask("/v1/responses", follow)
+    assert dead.status == 502
+    assert "previous_response_not_found; b: connection refused" in dead.json["error"]["message"]
+    assert (busy.status, busy.target) == (503, "b")
+
+
+async def test_a_stored_response_is_found_through_another_proxy(world: Any, running_proxy: Any) -> None:
+    """Also one that is asked for by its path: 404 is asked on, and who has it is known from then on."""
+
+    async def has_not(made: Any, reader: Any, writer: Any) -> None:
+        while await made.request(reader):
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+    async def has(made: Any, reader: Any, writer: Any) -> None:
+        while await made.request(reader):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+
+    first, second = await world.scripted("a", has_not), await world.scripted("b", has)
+    world.route("chat", chain="a b")
+    await world.publish()
+    async with running_proxy() as caller:
+        answers = [await caller.get("/v1/responses/resp_1") for _ in range(2)]
+        files = await caller.get("/v1/files/file-1")
+    assert [(answer.status, answer.target) for answer in answers] == [(200, "b")] * 2
+    assert (files.status, files.target) == (404, "a")
+    assert (len(first.requests), len(second.requests)) == (2, 2)
+
+
+async def test_what_uses_a_file_goes_where_files_are(world: Any, running_proxy: Any) -> None:
+    """Uploads go to the configured first target's account, and so does what names one; it is tried there only."""
+    first, _ = await world.provider("a"), await world.provider("b")
+    world.route("chat", chain="a b", shares_bp={"b": 10_000})
+    await world.publish()
+    part = {"type": "input_file", "file_id": "file-1"}
+    body = {"model": "chat", "input": [{"role": "user", "content": [part]}]}
+    async with running_proxy() as caller:
+        answer = await caller.ask("/v1/responses", body)
+        first.set_faults(Fault(kind=Kind.STATUS, status=503))
+        refused = await caller.ask("/v1/responses", body)
+    assert (answer.target, answer.headers["x-pointsman-reason"]) == ("a", "cannot move")
+    assert (refused.status, refused.target) == (503, "a")
 
 
 @pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact"])

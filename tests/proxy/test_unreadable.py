@@ -148,10 +148,10 @@ async def test_a_fault_of_our_own_in_an_attempt_does_not_end_the_chain(
     """Whatever one target's answer does to us, the next one is asked."""
     attempt = Exchange.attempt
 
-    async def fails(self: Exchange, job: Any, account: Any) -> Any:
+    async def fails(self: Exchange, job: Any, account: Any, patience: Any) -> Any:
         if account.endpoint.target == "a":
             raise ValueError
-        return await attempt(self, job, account)
+        return await attempt(self, job, account, patience)
 
     monkeypatch.setattr(Exchange, "attempt", fails)
     await behind(world, says())

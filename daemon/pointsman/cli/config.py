@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -178,13 +179,14 @@ def _detection_bounds(settings: "Settings") -> dict[str, dict[str, float | None]
     """Provider → the longest seconds until a dead and a hanging target are found without traffic."""
     from pointsman.config.rules import detection_s, zombie_detection_s  # noqa: PLC0415
 
+    models = Counter(target.provider for target in settings.targets.values())
     return {
         name: {
             "dead": round(detection_s(provider.probe, settings.policy), 1),
             "hanging": None if hanging_s is None else round(hanging_s, 1),
         }
         for name, provider in settings.providers.items()
-        for hanging_s in [zombie_detection_s(provider.probe, settings.policy)]
+        for hanging_s in [zombie_detection_s(provider.probe, settings.policy, models[name])]
     }
 
 

@@ -3,10 +3,13 @@
 from typing import Any
 
 from pointsman.cli.ramps import ramp_picture
+from pointsman.core.axes import clock
 from pointsman.core.evidence import Report
-from pointsman.core.model import Health, Overlay, Phase, Plan, State
+from pointsman.core.health import totals
+from pointsman.core.model import Health, Overlay, Phase, Plan, Policy, State
 from pointsman.core.overlays import winner
 from pointsman.core.table import RouteEntry, Table
+from pointsman.core.weights import PANIC
 
 # A proxy hears of a table within milliseconds; one that has not after this is worth a warning.
 LAG_WARN_S = 3.0
@@ -64,6 +67,7 @@ def _route(
     overlay = winner(name, state.overlays)
     baseline = state.baselines.get(name)
     ramp = state.ramps.get(name)
+    panic = any(reason.startswith(PANIC) for reason in reasons.values())
     return {
         "closed": entry.closed if entry else "",
         "ramp": ramp_picture(ramp, now_s) if ramp is not None else None,
@@ -71,7 +75,8 @@ def _route(
         "baseline": {t: bp / 100 for t, bp in baseline.shares_bp.items()} if baseline else {},
         "baseline_from_file": baseline is None or baseline.shares_bp == baseline.file_bp,
         "chain": list(chain),
-        "safety_valve": bool(entry and entry.shares_bp and entry.last_resort == 0),
+        "safety_valve": bool(entry and entry.shares_bp and entry.last_resort == 0) and not panic,
+        "panic": panic,
         "targets": [
             target_picture(target, state, now_s)
             | {"share": shares.get(target, 0) / 100, "reason": reasons.get(target, "")}
@@ -100,20 +105,36 @@ def _overlay(overlay: Overlay, now_s: float) -> dict[str, Any]:
 
 
 def target_picture(target: str, state: State, now_s: float) -> dict[str, Any]:
-    """The standing of one target; spans in seconds from now, 0 where there is nothing to wait for."""
+    """The standing of one target; spans in seconds from now, 0 where there is nothing to wait for; clock times in UTC.
+
+    `streaks`: failures in a row by where they were seen; `outcomes`: how many per class within the last `outcomes_s`.
+    """
     health = state.health.get(target, Health())
     drain = state.drains.get(target)
+    cooling = health.phase is Phase.COOLDOWN
+    window_s = (state.plan.policy if state.plan else Policy()).window_s
     return {
         "target": target,
         "phase": health.phase.value,
         "failures": health.failures,
-        "cooldown_left_s": _left(health.cooldown_until_s, now_s) if health.phase is Phase.COOLDOWN else 0.0,
+        "cooldown_left_s": _left(health.cooldown_until_s, now_s) if cooling else 0.0,
+        "cooldown_until": clock(health.cooldown_until_s) if cooling else "",
         "throttled_left_s": _left(health.throttled_until_s, now_s),
+        "softened_left_s": _left(health.softened_until_s, now_s),
         "barred": health.barred,
+        "barred_left_s": _left(health.barred_until_s, now_s),
         "drained": f"{drain.owner}: {drain.reason}" if drain else "",
         "last_failure": health.last_failure,
         "last_failure_age_s": round(now_s - health.last_failure_s, 1) if health.last_failure_s else None,
         "last_success_age_s": round(now_s - health.last_success_s, 1) if health.last_success_s else None,
+        "streaks": {
+            "reach": health.reach_streak,
+            "generate": health.generate_streak,
+            "live": health.live_streak,
+            "refused": health.bar_streak,
+        },
+        "outcomes": totals(health.window, now_s - window_s),
+        "outcomes_s": window_s,
     }
 
 
@@ -158,6 +179,8 @@ def _warnings(
             warnings.append(f"{name} is closed: {route['closed']}")
         elif route["safety_valve"]:
             warnings.append(f"{name}: every target is out, the safety valve serves")
+        elif route["panic"]:
+            warnings.append(f"{name}: the survivors cannot carry the demand, cooldowns are ignored")
     for proxy in seen["proxies"]:
         # Only a leader notes when it heard of a proxy: without one, silence would be everybody's.
         led = seen["leader"] is not None

@@ -1,6 +1,7 @@
 """`provider`: list, try, reset, drain."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -25,7 +26,11 @@ from pointsman.cli.common import (
 from pointsman.core.evidence import Verb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pointsman.core.evidence import ProbeResult
+
+WIDTH: Final = 80
 
 app = typer.Typer(help="Providers and their targets: list, try, reset, drain.", no_args_is_help=True)
 
@@ -58,22 +63,60 @@ def list_providers(config: ConfigOption = None, output: OutputOption = Output.TE
         for name, entry in found.items():
             tell(f"{name}  {entry['family']}  {entry['base_url']}")
             for target in entry["targets"]:
-                tell(f"  {target['target']}  {target['model']}: {_standing(target)}")
+                for line in lines_of(target):
+                    tell(line)
 
     run(show)
 
 
+def lines_of(target: dict[str, Any]) -> list[str]:
+    """A target in lines of at most 80 columns: how it stands, and what was counted."""
+    lines = textwrap.wrap(
+        f"{target['target']}  {target['model']}: {_standing(target)}",
+        WIDTH, initial_indent="  ", subsequent_indent="      ",
+    )  # fmt: skip
+    for fact in _facts(target):
+        lines += textwrap.wrap(fact, WIDTH, initial_indent="    ", subsequent_indent="      ")
+    return lines
+
+
 def _standing(target: dict[str, Any]) -> str:
     text = str(target["phase"]).replace("_", "-")
-    if target["cooldown_left_s"]:
-        text += f", {age(target['cooldown_left_s'])} left"
+    if target["cooldown_until"]:
+        text += f" until {target['cooldown_until']}, {age(target['cooldown_left_s'])} left"
+    if target["throttled_left_s"]:
+        text += f", rate limited for {age(target['throttled_left_s'])}"
+    if target["softened_left_s"]:
+        text += f", half weight for {age(target['softened_left_s'])}"
     if target["barred"]:
-        text += f", barred: {target['barred']}"
+        left = f" for {age(target['barred_left_s'])}" if target["barred_left_s"] else ""
+        text += f", barred{left}: {target['barred']}"
     if target["drained"]:
         text += f", drained by {target['drained']}"
-    if target["last_failure"] and target["phase"] != "healthy":
-        text += f", last failure: {target['last_failure']}"
     return text
+
+
+def _facts(target: dict[str, Any]) -> "Iterator[str]":
+    """What was counted and when, each where there is something to say."""
+    streaks = {
+        "reach probe": target["streaks"]["reach"],
+        "generate probe": target["streaks"]["generate"],
+        "request": target["streaks"]["live"],
+        "refusal": target["streaks"]["refused"],
+    }
+    told = [f"{count} {what}{'s' if count > 1 else ''}" for what, count in streaks.items() if count]
+    if told:
+        yield f"failed in a row: {', '.join(told)}"
+    if target["failures"]:
+        yield f"failures that pick the next cooldown: {target['failures']}"
+    if target["last_failure"]:
+        yield f"last failure {age(target['last_failure_age_s'] or 0)} ago: {target['last_failure']}"
+    if target["last_success_age_s"] is not None:
+        yield f"last success {age(target['last_success_age_s'])} ago"
+    if target["outcomes"]:
+        by_count = sorted(target["outcomes"].items(), key=lambda entry: -entry[1])
+        counts = ", ".join(f"{count} {fault}" for fault, count in by_count)
+        yield f"requests of the last {age(target['outcomes_s'])}: {counts}"
 
 
 @app.command(name="test")

@@ -88,11 +88,14 @@ def detection_s(probe: ProbeSettings, policy: PolicySettings) -> float:
     return cadence.detection_bound_s(_timing(probe), failures=policy.probe_failures)
 
 
-def zombie_detection_s(probe: ProbeSettings, policy: PolicySettings) -> float | None:
-    """The same for a target whose completions hang while it answers everything else; None if it is not asked."""
+def zombie_detection_s(probe: ProbeSettings, policy: PolicySettings, targets: int = 1) -> float | None:
+    """The same for a target whose completions hang while it answers everything else; None if it is not asked.
+
+    `targets` of its provider, which may all hang and wait for each other.
+    """
     if not probe.generate:
         return None
-    return cadence.zombie_bound_s(_timing(probe), failures=policy.probe_failures)
+    return cadence.zombie_bound_s(_timing(probe), failures=policy.probe_failures, targets=max(1, targets))
 
 
 def _timing(probe: ProbeSettings) -> cadence.ProbeTiming:

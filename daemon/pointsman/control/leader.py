@@ -3,6 +3,8 @@
     standby → leader    acquired: nobody holds the lease, or we still do
     leader  → leader    renewed every third of the ttl
     leader  → standby   the store refuses the renewal or a write (another daemon leads), or the fence is over
+    leader  → standby   released when nothing has been decided for longer than the ttl: whatever holds the loop up
+                        may hold it up here only
     leader  → nobody    released on a clean stop, so that a standby takes over at once
 
 The fence: nothing is written later than the START of the last good renewal + ttl − margin, by this process's
@@ -19,7 +21,7 @@ import anyio
 
 from pointsman import logs
 from pointsman.store.client import Store
-from pointsman.store.errors import Fenced, StoreDown
+from pointsman.store.errors import Fenced, StoreDown, StoreError
 from pointsman.store.records import Lease
 
 _log = logs.get("control.leader")
@@ -29,7 +31,10 @@ YIELD_GAP_S: Final = 60.0
 
 
 class Leadership:
-    """Acquires and keeps the lease. `changed` is called after every change of role."""
+    """Acquires and keeps the lease. `changed` is called after every change of role.
+
+    `decided_s` gives how long ago the loop last finished a tick: who does not decide must not lead.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class Leadership:
         ttl_s: float,
         margin_s: float,
         floor_epoch: Callable[[], int],
+        decided_s: Callable[[], float],
         changed: Callable[[], None],
     ) -> None:
         self._store = store
@@ -46,12 +52,14 @@ class Leadership:
         self._ttl_s = ttl_s
         self._margin_s = margin_s
         self._floor_epoch = floor_epoch
+        self._decided_s = decided_s
         self._changed = changed
         self._lease: Lease | None = None
         self._fence = -math.inf
         self._nudge = anyio.Event()
         self._fit = False
         self._yielded_until = self._yields_again_at = -math.inf
+        self._troubled = False
         self.leader_seen = ""
 
     @property
@@ -60,12 +68,14 @@ class Leadership:
         return self._lease if time.monotonic() < self._fence else None
 
     async def keep(self) -> None:
-        """Acquire and renew for ever. A store that is away is asked again; the fence does the rest."""
+        """Acquire and renew for ever. A store that cannot be asked is asked again; the fence does the rest."""
         while True:
             try:
                 pause_s = await self.step()
-            except StoreDown:
+                self._troubled = False
+            except StoreError as error:
                 pause_s = self._ttl_s / RENEWALS_PER_TTL / 4
+                self._tell_trouble(error)
             if self._lease is not None and self.lease is None:
                 self.lost("the lease could not be renewed in time")
             with anyio.move_on_after(pause_s):
@@ -74,6 +84,9 @@ class Leadership:
 
     async def step(self) -> float:
         """Renew or try to acquire once; how many seconds until the next time."""
+        decides = self._decided_s() <= self._ttl_s
+        if not decides and self.lease is not None:
+            await self._hand_over(self.lease)
         began = time.monotonic()
         if self._lease is not None:
             try:
@@ -84,9 +97,25 @@ class Leadership:
                 self.refused(error)
                 return self._ttl_s / RENEWALS_PER_TTL
             self.lost("the store no longer knows our lease")
-        if not self._fit or time.monotonic() < self._yielded_until:
+        if not self._fit or not decides or time.monotonic() < self._yielded_until:
             return self._ttl_s / RENEWALS_PER_TTL
         return await self._try_to_acquire()
+
+    def _tell_trouble(self, error: StoreError) -> None:
+        """Say once what keeps us from the lease; that a store is away the loop says."""
+        if not isinstance(error, StoreDown) and not self._troubled:
+            self._troubled = True
+            _log.error("the lease can be neither taken nor kept: {why}", why=str(error))
+
+    async def _hand_over(self, lease: Lease) -> None:
+        """Nothing is decided here: whoever stands by may do better."""
+        _log.error(
+            "no longer leading with epoch {epoch}: nothing was decided for {decided_s} s",
+            epoch=lease.epoch,
+            decided_s=round(self._decided_s(), 1),
+        )
+        await self.release()
+        self._changed()
 
     async def _try_to_acquire(self) -> float:
         began = time.monotonic()
@@ -166,5 +195,5 @@ class Leadership:
         try:
             await self._store.release(lease)
             await self._store.wake()
-        except (StoreDown, Fenced) as error:
+        except StoreError as error:
             _log.info("the lease was not released and runs out by itself: {why}", why=str(error))

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import anyio
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 from opentelemetry.trace import Tracer
@@ -25,9 +24,10 @@ from pointsman.control.leader import Leadership
 from pointsman.control.memory import NOTHING, Memory
 from pointsman.core import table as tables
 from pointsman.core.asked import Asked, decided
+from pointsman.core.attention import attention
 from pointsman.core.cadence import Attention
 from pointsman.core.evidence import Evidence, ProbeResult, Report, Verb, Word
-from pointsman.core.model import Decision, Health, Phase, Plan, State
+from pointsman.core.model import Decision, Plan, State
 from pointsman.core.ramp_model import GateAnswer
 from pointsman.core.table import Table, Version
 from pointsman.store.client import Store
@@ -49,7 +49,6 @@ ALARMING: Final = frozenset(
         "proxy.trouble",
     }
 )
-_STRANGER: Final = Health()
 
 
 class Beside(Struct, frozen=True):
@@ -124,7 +123,7 @@ class Loop:
             peek = await self._store.peek()
         except Unreadable as error:
             _log.error("the published table is unusable and is replaced: {why}", why=str(error))
-            peek = None
+            peek = error.peek
         lease = self._leadership.lease
         if lease is None:
             await self._stand_by(peek)
@@ -148,7 +147,7 @@ class Loop:
         state = await self._store.load_state()
         if state is not None:
             version = peek.version if peek else NOTHING
-            await self._remember(state, version, version.epoch, ours=False)
+            self._memory.remember(state, version, version.epoch, ours=False)
 
     def rest(self) -> None:
         """Only the leader probes."""
@@ -197,7 +196,7 @@ class Loop:
         await self._save(lease, decision, evidence)
         await self._publish(lease, decision, now_s)
         self._record(lease, asked, decision)
-        await self._remember(self.state, self.shown.version, lease.epoch, ours=True)
+        self._memory.remember(self.state or decision.state, self.shown.version, lease.epoch, ours=True)
         self._tell_prober(decision.state, now_s)
         if decision.yields:
             await self._leadership.yield_to_others("our probes fail while the proxies' traffic succeeds")
@@ -239,19 +238,20 @@ class Loop:
             return
         if (peek.version, peek.hash) == (self.shown.version, self.shown.hash) and not doubted:
             return
-        published = await self._store.table()
-        if published is None:
-            self.shown = Shown()
-            return
         try:
-            table: Table | None = tables.decode(published.body)
-        except tables.TableError as error:
+            published = await self._store.table()
+            table = tables.decode(published.body) if published else None
+        except (Unreadable, tables.TableError) as error:
             _log.error(
                 "the published table {version} is unusable and is replaced: {why}",
                 version=str(peek.version),
                 why=str(error),
             )
-            table = None
+            self.shown = Shown(peek.version, peek.hash)
+            return
+        if published is None:
+            self.shown = Shown()
+            return
         self.shown = Shown(
             published.table_version,
             published.hash,
@@ -355,22 +355,10 @@ class Loop:
         self.shown = replace(self.shown, beside=beside)
         self._beside_at = time.monotonic()
 
-    async def _remember(self, state: State | None, version: Version, epoch: int, *, ours: bool) -> None:
-        if state is not None and self._memory.remember(state, version, epoch, ours=ours):
-            await anyio.to_thread.run_sync(self._memory.write)
-
     def _tell_prober(self, state: State, now_s: float) -> None:
-        plan = state.plan or self.own_plan
-        phases: dict[str, Phase] = {}
-        fresh: set[str] = set()
-        for name, target in plan.targets.items():
-            health = state.health.get(name, _STRANGER)
-            if health.phase is not Phase.HEALTHY:
-                phases[name] = health.phase
-            elif now_s - health.last_live_success_s < self.vouches_s.get(target.provider, 0.0):
-                fresh.add(name)
-        self._inbox.watch(phases)
-        self._attend(Attention(plan=plan, phases=phases, active=True, fresh=frozenset(fresh)))
+        told = attention(state, state.plan or self.own_plan, self.vouches_s, now_s)
+        self._inbox.watch(told.phases)
+        self._attend(told)
 
     def _tell_drift(self, active: Plan) -> None:
         """Say once how our own file differs from the active configuration."""

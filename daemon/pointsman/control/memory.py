@@ -7,11 +7,14 @@ plan, baselines, overlays, drains and rollouts; of health only what is still in 
 """
 
 import contextlib
+import math
 import os
 import tempfile
 from pathlib import Path
 from typing import Final
 
+import anyio
+import anyio.to_thread
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +23,7 @@ from pointsman import logs
 from pointsman.core.model import Baseline, Drain, Overlay, Plan, State
 from pointsman.core.rollout_model import Rollout, RolloutReport
 from pointsman.core.rollout_seen import coarse
+from pointsman.core.strangers import UNREADABLE
 from pointsman.core.table import Version
 
 _log = logs.get("control.memory")
@@ -51,6 +55,7 @@ class Memory:
         self._path = path
         self._state: State | None = None
         self._unwritable = False
+        self._due = anyio.Event()
         self.backup = _read(path)
 
     @property
@@ -87,7 +92,7 @@ class Memory:
         return replace(known, revision=loaded.revision if loaded else 0, words_cursor=cursor)
 
     def remember(self, state: State, version: Version, epoch: int, *, ours: bool) -> bool:
-        """Take note of what the store holds; True if the disk should be written.
+        """Take note of what the store holds; True if `keep` now writes it to the disk.
 
         What the leader has just saved (`ours`) is the newest by definition. What a standby reads is taken only
         where the store has not gone back.
@@ -107,7 +112,26 @@ class Memory:
             rollouts=state.rollouts,
             reports=state.reports,
         )
-        return _lasting(self.backup) != _lasting(before)
+        lasting = _lasting(self.backup) != _lasting(before)
+        if lasting:
+            self._due.set()
+        return lasting
+
+    async def keep(self) -> None:
+        """Have the latest on disk until cancelled. A disk that hangs holds up nothing but this."""
+        while True:
+            await self._due.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is not yet on disk."""
+        if self._due.is_set():
+            self._due = anyio.Event()
+            try:
+                await anyio.to_thread.run_sync(self.write, abandon_on_cancel=True)
+            except anyio.get_cancelled_exc_class():
+                self._due.set()  # nobody knows whether it was
+                raise
 
     def write(self) -> None:
         """Write the backup atomically, readable by its owner only. Blocks for the disk: run it in a thread."""
@@ -147,9 +171,13 @@ def _lasting(backup: Backup) -> Backup:
     return replace(backup, revision=0, words_cursor="", rollouts=rollouts)
 
 
-def _place(word_id: str) -> tuple[int, int]:
+def _place(word_id: str) -> tuple[float, int]:
+    """Where a word stands in its stream; what is no word's id stands behind all that are."""
     milliseconds, _, sequence = word_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
+    try:
+        return int(milliseconds), int(sequence or 0)
+    except ValueError:
+        return math.inf, 0
 
 
 def _read(path: Path) -> Backup:
@@ -157,7 +185,7 @@ def _read(path: Path) -> Backup:
         backup = msgspec.json.decode(path.read_bytes(), type=Backup)
     except FileNotFoundError:
         return Backup()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         _log.warning("cannot read {path}: {why}; going on without it", path=str(path), why=str(error))
         return Backup()
     if backup.format != BACKUP_FORMAT:

@@ -30,12 +30,16 @@ from pointsman.core.cadence import Attention
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Plan
 from pointsman.core.ramping import running
-from pointsman.store.client import Store
+from pointsman.store.client import LONE, Store
 from pointsman.store.errors import StoreDown, StoreError
 
 _log = logs.get("control")
 
 STALE_TICKS: Final = 10
+# Failures that stand alone, each at another proxy, are looked at together.
+LONE_S: Final = 0.25
+# On the way out the store and the disk get so many seconds each.
+LAST_WORDS_S: Final = 2.0
 # The word goes to our own loop: its answer takes milliseconds.
 RELOAD_ANSWER_S: Final = 3.0
 
@@ -74,12 +78,14 @@ class Control:
         self._recorder = Recorder(store.records, f"pointsman {__version__}, {self.owner}")
         self._outside = Outside(settings, self.now_s, self._clock.wake, tracer)
         self._synthetic = Synthetic(settings, smallest, self.now_s, tracer)
+        self._last_tick = time.monotonic()
         self.leadership = Leadership(
             store,
             self.owner,
             ttl_s=self._ttl_s,
             margin_s=_margin_s(settings),
             floor_epoch=lambda: max(self._memory.epoch, self.loop.proxies_version.epoch),
+            decided_s=self._since_tick_s,
             changed=self._clock.wake,
         )
         self.loop = Loop(
@@ -96,8 +102,15 @@ class Control:
             tracer=tracer,
         )
         self.emit = self._inbox.emit
-        self._last_tick = time.monotonic()
         self._store_error, self._away_since = "the store has not answered yet", 0.0
+
+    @property
+    def active_plan(self) -> Plan | None:
+        """The active configuration, as the last tick saw it in the store; None if nobody has ever applied one."""
+        return self._memory.backup.plan
+
+    def _since_tick_s(self) -> float:
+        return time.monotonic() - self._last_tick
 
     def now_s(self) -> float:
         """The store's clock, as far as the last tick told it; never waits."""
@@ -115,13 +128,16 @@ class Control:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self.leadership.keep, name="control.lease")
                     group.start_soon(self._listen_for_wakes, name="control.wakes")
+                    group.start_soon(self._memory.keep, name="control.memory")
                     group.start_soon(self._tick_for_ever, name="control.loop")
                     group.start_soon(self._recorder.run, name="control.records")
                     group.start_soon(self._outside.run, name="control.gates")
                     group.start_soon(self._synthetic.run, name="control.synthetic")
             finally:
-                with anyio.move_on_after(2.0, shield=True):
+                with anyio.move_on_after(LAST_WORDS_S, shield=True):
                     await self.leadership.release()
+                with anyio.move_on_after(LAST_WORDS_S, shield=True):
+                    await self._memory.flush()
 
     async def reload(self, settings: Settings, plan: Plan) -> None:
         """Take the file's new plan as our own; the leader makes it the active configuration through a word.
@@ -155,7 +171,10 @@ class Control:
             _log.info("reloaded: {what}", what=answer.text, differences=differences(active, plan))
 
     async def _listen_for_wakes(self) -> None:
-        async for _ in self._store.wakes():
+        async for message in self._store.wakes():
+            if message.startswith(LONE):
+                self._clock.wake(LONE_S)
+                continue
             self._clock.wake()
             if self.leadership.lease is None:
                 self.leadership.nudge()
@@ -210,7 +229,7 @@ class Control:
     def health(self) -> dict[str, Any]:
         """The JSON of the health endpoint; `alive` is False when the loop has not ticked for long."""
         lease = self.leadership.lease
-        age_s = time.monotonic() - self._last_tick
+        age_s = self._since_tick_s()
         return {
             "alive": age_s < max(self._ttl_s, STALE_TICKS * self._interval_s),
             "ready": not self._store_error,

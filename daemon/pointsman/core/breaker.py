@@ -14,25 +14,28 @@
     any                         an operator's reset                               healthy, failures forgotten
 
 (1) A live success, a good generation probe, or a good reach probe if nothing but reach probes ever failed: a
-    free probe never overrules failing traffic.  (2) In one lane, over all proxies: see core/health.py.
-(3) Counted anew after each trip, and never from small samples.  (4) Generation probes by the leader; live
-    requests by leave of the table where generation is not allowed or not possible; reach probes only if there
-    is no proxy to ask.
+    free probe never overrules failing traffic.  (2) In one lane or in both, over all proxies: core/health.py.
+(3) Counted anew after each trip and each return, and never from small samples.  (4) Generation probes by the
+    leader; live requests by leave of the table where generation is not allowed or not possible; reach probes only
+    if there is no proxy to ask.
 
 The cooldown lasts by tier of consecutive failures: under 3 none, 3–4 30 s, 5–9 60 s, 10 and more the maximum.
-A new deadline never shortens an old one, and a provider's Retry-After lengthens it. During a cooldown nothing
-counts: suspect probes and stragglers do not race through the tiers.
+A new deadline never shortens an old one, and a provider's Retry-After lengthens it, whether it comes with a rate
+limit or with a failure (503, 529), before the trip or after it. During a cooldown nothing counts: suspect probes and
+stragglers do not race through the tiers. The window of outcomes goes on, for people and for the demand. A recovering
+target that fails is no suspect, but is probed as closely: core/attention.py.
 
 Beside the phases stand three axes of their own: throttled (429 until its reset), softened (half weight), and
 barred (credential or quota, until evidence says otherwise): core/axes.py.
 """
 
+import math
 from typing import Final
 
 from msgspec.structs import replace
 
-from pointsman.core.axes import Context, after_axes, back, clock, note, unbarred
-from pointsman.core.errors import Effect, Fault
+from pointsman.core.axes import Context, after_axes, axes_after_time, back, clock, note
+from pointsman.core.errors import LONGEST_WAIT_S, Effect, Fault
 from pointsman.core.evidence import ProbeKind, ProbeResult
 from pointsman.core.health import (
     BREAKER_FAULTS,
@@ -142,15 +145,7 @@ def _after_time(target: str, health: Health, context: Context, notes: list[Note]
         )
     elif health.back_s and now_s >= health.back_s + context.policy.slow_start_s:
         health = replace(health, back_s=0.0)
-    if health.throttled_until_s and now_s >= health.throttled_until_s:
-        notes.append(note(now_s, "target.unthrottled", target, f"{target} is no longer rate limited"))
-        health = back(replace(health, throttled_until_s=0.0, throttled=""), now_s)
-    if health.softened_until_s and now_s >= health.softened_until_s:
-        notes.append(note(now_s, "target.unsoftened", target, f"{target} has its full weight again"))
-        health = replace(health, softened_until_s=0.0)
-    if health.barred and now_s >= health.barred_until_s:
-        health = unbarred(target, health, context, "looked at again after its time", notes)
-    return health
+    return axes_after_time(target, health, context, notes)
 
 
 # --- counts
@@ -160,7 +155,7 @@ def _after_counts(health: Health, seen: Seen, context: Context) -> Health:
     """Streaks, times and the window; no transition."""
     now_s, policy = context.now_s, context.policy
     counting = health.phase in SERVING
-    window = add_counts(health.window, seen.counts if counting else {}, now_s, policy.window_s)
+    window = add_counts(health.window, seen.counts, now_s, policy.window_s, health.ratio_since_s)
     if window != health.window:
         health = replace(health, window=window)
     if seen.last_ok_s > health.last_live_success_s:
@@ -168,6 +163,7 @@ def _after_counts(health: Health, seen: Seen, context: Context) -> Health:
             health,
             last_live_success_s=seen.last_ok_s,
             last_success_s=max(seen.last_ok_s, health.last_success_s),
+            retry_at_s=0.0,
         )
         if counting and seen.last_ok_s >= health.doubt_s:
             health = replace(health, reach_streak=0, generate_streak=0, doubt_s=0.0, doubt_silent=False)
@@ -178,13 +174,17 @@ def _after_counts(health: Health, seen: Seen, context: Context) -> Health:
                 health, last_failure_s=now_s, last_failure=seen.streak_detail, refuses=seen.refuses
             )
     for result in seen.probes:
-        health = _after_probe_counts(health, result, counting=counting)
-    return _with_probes(health, seen.probes, context)
+        health = _after_probe_counts(health, result, now_s, counting=counting)
+    health = _with_probes(health, seen.probes, context)
+    return _asked(health, seen.retry_at_s, now_s)
 
 
 def _with_probes(health: Health, results: list[ProbeResult], context: Context) -> Health:
-    """The window of good and failed probes, by which a failback is earned: those that say something of the target."""
-    told = [r for r in results if r.outcome.ok or r.outcome.effect is not Effect.NONE]
+    """The window of good and failed probes, by which a failback is earned: those that say something of the target.
+
+    What bars says nothing of how well it answers, and is an axis of its own.
+    """
+    told = [r for r in results if r.outcome.ok or r.outcome.effect not in {Effect.NONE, Effect.BAR}]
     if not told:
         return health
     good = sum(r.outcome.ok for r in told)
@@ -195,11 +195,20 @@ def _with_probes(health: Health, results: list[ProbeResult], context: Context) -
     )
 
 
-def _after_probe_counts(health: Health, result: ProbeResult, *, counting: bool) -> Health:
+def _asked(health: Health, until_s: float, now_s: float) -> Health:
+    """It failed, and asked to be left alone until then: no cooldown of it is shorter."""
+    until_s = min(until_s, now_s + LONGEST_WAIT_S)
+    if health.phase is Phase.COOLDOWN:
+        return replace(health, cooldown_until_s=max(health.cooldown_until_s, until_s))
+    return replace(health, retry_at_s=until_s) if until_s > max(health.retry_at_s, now_s) else health
+
+
+def _after_probe_counts(health: Health, result: ProbeResult, now_s: float, *, counting: bool) -> Health:
     outcome = result.outcome
     if outcome.ok:
         health = replace(health, last_success_s=max(health.last_success_s, result.at_s))
         if result.kind is ProbeKind.GENERATE:
+            health = replace(health, retry_at_s=0.0)
             return replace(health, reach_streak=0, generate_streak=0, doubt_s=0.0, doubt_silent=False)
         if health.generate_streak == 0:
             return replace(health, reach_streak=0, doubt_s=0.0, doubt_silent=False)
@@ -207,6 +216,7 @@ def _after_probe_counts(health: Health, result: ProbeResult, *, counting: bool) 
     if outcome.effect is not Effect.BREAKER:
         return health
     health = replace(health, last_failure_s=result.at_s, last_failure=outcome.detail, refuses=outcome.refuses)
+    health = _asked(health, now_s + (outcome.retry_after_s or 0.0), now_s)
     if not counting:
         return health
     in_doubt = bool(health.reach_streak or health.generate_streak)
@@ -267,7 +277,7 @@ def _trip(health: Health, seen: Seen, context: Context) -> tuple[str, int]:
     for kind, streak in (("generate", health.generate_streak), ("reach", health.reach_streak)):
         if probed and streak >= policy.probe_failures:
             return f"{streak} {kind} probes failed: {health.last_failure}", policy.probe_failures
-    return ratio_trips(health.window, policy, context.now_s), 0
+    return ratio_trips(health.window, policy, context.now_s, health.ratio_since_s), 0
 
 
 def _path_believed(health: Health, context: Context) -> bool:
@@ -281,7 +291,7 @@ def _tripped(
     now_s = context.now_s
     failures = max(health.failures + 1, failures, 3)
     wait_s = cooldown_s(failures, context.policy.cooldown_max_s)
-    until_s = max(health.cooldown_until_s, now_s + wait_s, health.throttled_until_s)
+    until_s = max(health.cooldown_until_s, now_s + wait_s, health.throttled_until_s, health.retry_at_s)
     cooldown = f"cooldown until {clock(until_s)}, {until_s - now_s:.0f} s"
     text = f"marked {target} failed: {why} (failures: {failures}, {cooldown})"
     data: dict[str, str | float] = {
@@ -304,7 +314,8 @@ def _tripped(
         doubt_silent=False,
         trials_ok=0,
         back_s=0.0,
-        window=(),
+        retry_at_s=0.0,
+        ratio_since_s=_from_now(now_s),
         out_since_s=health.out_since_s or now_s,
         trips=health.trips if health.phase is Phase.HALF_OPEN else (*health.trips, now_s)[-TRIPS_KEPT:],
     )
@@ -333,9 +344,15 @@ def _after_trials(target: str, health: Health, seen: Seen, context: Context, not
         since_s=context.now_s,
         refuses=False,
         reason="",
+        ratio_since_s=_from_now(context.now_s),
         out_since_s=0.0,
         probes=(),  # what a failback is earned by begins now
     )
+
+
+def _from_now(now_s: float) -> float:
+    """The next instant: what was counted at `now_s` itself led here, and is over."""
+    return math.nextafter(now_s, math.inf)
 
 
 def _trials(health: Health, seen: Seen, context: Context) -> list[tuple[bool, str]]:

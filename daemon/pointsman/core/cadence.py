@@ -4,15 +4,19 @@ The rules, each probe for itself:
 
     mode     who                                                     next start
     steady   everything else                                         its next slot on the grid
-    close    a suspect or half-open target, the provider of a        suspect_gap_s after the last start: at
-             suspect one                                             once when the last start is longer ago
+    close    a suspect, half-open or doubted target, the provider    suspect_gap_s after the last start: at
+             of a suspect or doubted one                             once when the last start is longer ago
     off      generate: target cooling down, or the provider
              allows no generate probe                                never
+
+Generate probes go at another pace where `Attention.paces` says so (core/attention.py): a target that asked to be
+left alone is off, one whose key is refused steady whatever its phase.
 
 A slot is `k × interval + phase`, moved by up to ±5 %, so that two slots lie 0.9 to 1.1 intervals apart. Phase
 and movement come from a hash, so the grid is spread evenly, stays what it is over a new plan, does not drift,
 and owes nothing after a stall: a late probe starts once, and slots that passed are gone. A probe never starts
-while its last one runs, nor within half an interval of it unless close.
+while its last one runs, nor within half an interval of it unless close. A generate probe is spared while live
+traffic vouches for its target; one that was spared starts as soon as traffic no longer does.
 """
 
 import hashlib
@@ -27,6 +31,8 @@ from pointsman.core.evidence import ProbeKind
 from pointsman.core.model import Phase, Plan
 
 JITTER: Final = 0.1
+# More generate probes at once for one provider would be a load; the others wait in line. Reach probes never wait.
+CONCURRENT_MAX: Final = 64
 
 
 class ProbeTiming(Struct, frozen=True, kw_only=True):
@@ -48,15 +54,24 @@ class ProbeTiming(Struct, frozen=True, kw_only=True):
         return self.reach_timeout_s if kind is ProbeKind.REACH else self.generate_timeout_s
 
 
+class Mode(Enum):
+    STEADY = "steady"
+    CLOSE = "close"
+    OFF = "off"
+
+
 class Attention(Struct, frozen=True, kw_only=True):
     """What to probe and how closely, after each decision.
 
-    `phases` of the targets that are not healthy; `fresh`: targets that live traffic has shown to work within the
-    last generate interval, so that a probe would buy nothing. Not `active`: probe nothing.
+    `phases` of the targets that are not healthy; `paces` of generate probes where they are not those of the phase;
+    `doubted`: targets with a run of failed probes, whatever their phase; `fresh`: targets that live traffic has
+    shown to work within the last generate interval, so that a probe would buy nothing. Not `active`: probe nothing.
     """
 
     plan: Plan
     phases: dict[str, Phase] = {}
+    paces: dict[str, Mode] = {}
+    doubted: frozenset[str] = frozenset()
     active: bool = True
     fresh: frozenset[str] = frozenset()
 
@@ -69,21 +84,16 @@ class Probe(Struct, frozen=True, order=True):
     target: str = ""
 
 
-class Mode(Enum):
-    STEADY = "steady"
-    CLOSE = "close"
-    OFF = "off"
-
-
 class _Entry:
-    """The standing of one probe. `due_s` is None while it runs or is off."""
+    """The standing of one probe. `due_s` is None while it runs or is off; `spared`: since its last start."""
 
-    __slots__ = ("due_s", "mode", "phase", "running", "started_s")
+    __slots__ = ("due_s", "mode", "phase", "running", "spared", "started_s")
 
     def __init__(self, phase: float) -> None:
         self.phase = phase
         self.mode = Mode.OFF
         self.running = False
+        self.spared = False
         self.started_s = -float("inf")
         self.due_s: float | None = None
 
@@ -126,8 +136,11 @@ class Cadence:
             self._replan(self._entries, now_s)
         else:
             changed = {name for name, _ in before.phases.items() ^ attention.phases.items()}
+            changed |= {name for name, _ in before.paces.items() ^ attention.paces.items()}
+            changed |= before.doubted ^ attention.doubted
             reach = {Probe(ProbeKind.REACH, provider) for provider in close_before ^ self._close}
             self._replan(_concerned(changed, attention.plan) | reach, now_s)
+        self._make_good(before.fresh - attention.fresh, now_s)
 
     def due(self, now_s: float) -> list[Probe]:
         """The probes to start now, the longest overdue first. Each counts as running until `done`."""
@@ -138,6 +151,7 @@ class Cadence:
             if entry is None or entry.due_s != due_s:
                 continue
             if self._spared(probe, entry):
+                entry.spared = True
                 self._plan(probe, entry, self._slot(probe, entry, now_s, later_than_s=due_s))
                 continue
             self._start(entry, now_s)
@@ -165,7 +179,7 @@ class Cadence:
     # --- inside
 
     def _start(self, entry: _Entry, now_s: float) -> None:
-        entry.running, entry.started_s, entry.due_s = True, now_s, None
+        entry.running, entry.spared, entry.started_s, entry.due_s = True, False, now_s, None
 
     def _spared(self, probe: Probe, entry: _Entry) -> bool:
         """A generate probe of a healthy target that live traffic vouches for is not worth its tokens."""
@@ -174,6 +188,16 @@ class Cadence:
             and probe.target in self._attention.fresh
             and probe.target not in self._attention.phases
         )
+
+    def _make_good(self, targets: frozenset[str], now_s: float) -> None:
+        """Nobody vouches for these any more: those that were spared meanwhile are asked at once."""
+        known = self._attention.plan.targets
+        for name in targets & known.keys():
+            probe = Probe(ProbeKind.GENERATE, known[name].provider, name)
+            entry = self._entries[probe]
+            if entry.spared and entry.mode is Mode.STEADY and not entry.running:
+                half_s = self.timing(probe.provider).generate_interval_s / 2
+                self._plan(probe, entry, max(now_s, entry.started_s + half_s))
 
     def _keep_only(self, wanted: Iterable[Probe]) -> None:
         self._entries = {
@@ -202,7 +226,8 @@ class Cadence:
         phase = attention.phases.get(probe.target)
         if not allowed or phase is Phase.COOLDOWN:
             return Mode.OFF
-        return Mode.CLOSE if phase in {Phase.SUSPECT, Phase.HALF_OPEN} else Mode.STEADY
+        close = phase in {Phase.SUSPECT, Phase.HALF_OPEN} or probe.target in attention.doubted
+        return attention.paces.get(probe.target, Mode.CLOSE if close else Mode.STEADY)
 
     def _schedule(self, probe: Probe, entry: _Entry, now_s: float) -> None:
         if entry.mode is Mode.OFF:
@@ -247,17 +272,20 @@ def detection_bound_s(timing: ProbeTiming, *, failures: int = 3) -> float:
     return _bound_s(timing, ProbeKind.REACH, failures)
 
 
-def zombie_bound_s(timing: ProbeTiming, *, failures: int = 3) -> float:
-    """The same for a target whose provider answers while completions hang; infinite without generate probes."""
-    return _bound_s(timing, ProbeKind.GENERATE, failures) if timing.generate else float("inf")
+def zombie_bound_s(timing: ProbeTiming, *, failures: int = 3, targets: int = 1) -> float:
+    """The same for a target whose provider answers while completions hang; infinite without generate probes.
+
+    True also when traffic ends at that moment, which spares a probe for one interval, and when all of the
+    provider's `targets` hang and wait for each other.
+    """
+    waves = -(-targets // CONCURRENT_MAX)
+    return _bound_s(timing, ProbeKind.GENERATE, failures, waves) if timing.generate else float("inf")
 
 
-def _bound_s(timing: ProbeTiming, kind: ProbeKind, failures: int) -> float:
-    deadline_s = timing.timeout_s(kind)
+def _bound_s(timing: ProbeTiming, kind: ProbeKind, failures: int, waves: int = 1) -> float:
+    over_s = waves * timing.timeout_s(kind)
     return (
-        (1 + JITTER) * timing.interval_s(kind)
-        + (failures - 1) * max(timing.suspect_gap_s, deadline_s)
-        + deadline_s
+        (1 + JITTER) * timing.interval_s(kind) + (failures - 1) * max(timing.suspect_gap_s, over_s) + over_s
     )
 
 
@@ -273,17 +301,17 @@ def _probes(plan: Plan) -> Iterator[Probe]:
 
 
 def _close(attention: Attention) -> frozenset[str]:
-    """The providers to look at closely: the suspects, and one more as a witness.
+    """The providers to look at closely: those of suspect and doubted targets, and one more as a witness.
+
+    A suspect whose own pace is another one is not hurried for: it has no share to lose.
 
     A provider's silence is its own only if another answers meanwhile (core/health.py): without a witness, the
     verdict would wait for the others' turn.
     """
     targets, providers = attention.plan.targets, attention.plan.providers
-    suspects = {
-        targets[name].provider
-        for name, phase in attention.phases.items()
-        if phase is Phase.SUSPECT and name in targets
-    }
+    suspect = {name for name, phase in attention.phases.items() if phase is Phase.SUSPECT}
+    hurried = {name for name in suspect if attention.paces.get(name, Mode.CLOSE) is Mode.CLOSE}
+    suspects = {targets[name].provider for name in hurried | attention.doubted if name in targets}
     if not suspects:
         return frozenset()
     first = min(suspects)

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from pointsman.core import automatic, breaker, overlays, ramping, rollout, words
 from pointsman.core.axes import Context
+from pointsman.core.errors import Fault
 from pointsman.core.evidence import Evidence
-from pointsman.core.health import BUCKET_S, Gathered, failures_and_answers, gather, live_proxies, totals
+from pointsman.core.health import BREAKER_FAULTS, BUCKET_S, Gathered, gather, live_proxies, totals
 from pointsman.core.model import Decision, Health, Note, Path, Phase, Plan, Provider, State, Vantage
 from pointsman.core.standing import standings_of
 from pointsman.core.table import (
@@ -32,6 +33,8 @@ from pointsman.core.table import (
 from pointsman.core.weights import Standing, Weighed, weigh
 
 DEMAND_WINDOW_S: Final = 30.0
+# What a target is asked for in earnest: answered, failed, or more than it can carry.
+DEMANDS: Final = (Fault.OK, *BREAKER_FAULTS, Fault.RATE_LIMIT, Fault.CAPACITY)
 # A change too small to publish is published after this long, so that a slow start ends at the baseline.
 SETTLES_S: Final = 60.0
 # What is published at once, whatever the size of the change and the age of the present table.
@@ -161,6 +164,7 @@ def _with_health(state: State, gathered: Gathered, plan: Plan, now_s: float) -> 
             policy=plan.policy,
             path_proven_s=_path_proven_s(entry.provider, latest, gathered),
             alone=len(heard_of) < 2,
+            generates=plan.providers[entry.provider].generate,
             reach_is_trial=no_proxies and _asks_proxies(health, plan.providers[entry.provider], now_s),
         )
         after, told = breaker.step(target, health, seen, context)
@@ -217,9 +221,11 @@ def _trouble_notes(state: State, gathered: Gathered, now_s: float) -> list[Note]
         if vantage.troubled == (before is not None and before.troubled):
             continue
         if vantage.troubled:
-            text = f"{name} is refused by every provider while they answer others: it is the one in trouble"
+            text = f"{name} fails at every provider while they answer others: it is the one in trouble"
+            if gathered.egress_suspect:
+                text = f"{name} gets no answer from any provider, nor does this daemon: what it sees counts for nothing"
         else:
-            text = f"{name} reaches providers again"
+            text = f"{name} is out of trouble: what it sees counts again"
         notes.append(Note(at_s=now_s, kind="proxy.trouble", subject=name, text=text))
     return notes
 
@@ -292,9 +298,10 @@ def _format(state: State, plan: Plan, now_s: float) -> int:
 
 
 def _demand_rps(targets: tuple[str, ...], state: State, now_s: float) -> float:
+    """What was asked of the targets, turned away or not; one request that fell over counts at each that it asked."""
     windows = [totals(state.health[target].window, now_s - DEMAND_WINDOW_S) for target in targets]
-    answered = sum(failures_and_answers(window)[1] for window in windows)
-    return answered / (DEMAND_WINDOW_S + now_s % BUCKET_S)  # what whole buckets really reach back
+    asked = sum(window.get(fault, 0) for window in windows for fault in DEMANDS)
+    return asked / (DEMAND_WINDOW_S + now_s % BUCKET_S)  # what whole buckets really reach back
 
 
 def _distress(route: str, weighed: Weighed, published: Table | None, now_s: float) -> list[Note]:
@@ -332,8 +339,8 @@ def _trials(state: State, plan: Plan, now_s: float) -> tuple[Trial, ...]:
     granted: list[Trial] = []
     for name, target in plan.targets.items():
         health = state.health[name]
-        unfit = name in state.drains or health.barred or now_s < health.throttled_until_s
-        if health.phase is not Phase.HALF_OPEN or unfit:
+        left_alone = name in state.drains or health.barred or now_s < health.throttled_until_s
+        if health.phase is not Phase.HALF_OPEN or left_alone:
             continue
         if _asks_proxies(health, plan.providers[target.provider], now_s):
             proxy = proxies[health.grant % len(proxies)]

@@ -92,8 +92,6 @@ CONSEQUENCES: Final[Mapping[Fault, Consequence]] = {
 
 # A target that does not even accept a connection gets nothing in a panic either.
 REFUSING: Final = frozenset({Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS, Wire.CONNECT_TIMEOUT})
-# These are the provider's as a whole, not one model's.
-PROVIDER_WIDE: Final = frozenset({Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS})
 
 LONGEST_WAIT_S: Final = 86_400.0
 _QUOTA_CODES: Final = frozenset(
@@ -137,8 +135,7 @@ class Outcome(Struct, frozen=True):
     """One answered, failed or abandoned attempt.
 
     `detail` is for people and never holds a body or a header's value; `retry_after_s` is the provider's own
-    word in seconds; `refuses` says that not even a connection came about; `provider_wide` that every model of
-    the provider is concerned.
+    word in seconds; `refuses` says that not even a connection came about.
     """
 
     fault: Fault
@@ -146,7 +143,6 @@ class Outcome(Struct, frozen=True):
     status: int = 0
     retry_after_s: float | None = None
     refuses: bool = False
-    provider_wide: bool = False
 
     @property
     def ok(self) -> bool:
@@ -167,7 +163,7 @@ ABANDONED: Final = Outcome(Fault.ABANDONED, "caller hung up")
 
 def of_wire(wire: Wire) -> Outcome:
     """The outcome of a connection or stream that failed as `wire` says."""
-    return Outcome(Fault.OUTAGE, wire.value, refuses=wire in REFUSING, provider_wide=wire in PROVIDER_WIDE)
+    return Outcome(Fault.OUTAGE, wire.value, refuses=wire in REFUSING)
 
 
 def of_response(
@@ -187,7 +183,7 @@ def of_response(
     fault = _fault(status, kind, code, headers, error)
     detail = f"HTTP {status}" + (f" {code or kind}" if code or kind else "")
     wait_s = retry_after_s(headers, error, now_s=now_s)
-    return Outcome(fault, detail, status, wait_s, provider_wide=fault is Fault.CREDENTIAL)
+    return Outcome(fault, detail, status, wait_s)
 
 
 def of_stream_error(

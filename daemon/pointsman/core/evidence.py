@@ -69,8 +69,9 @@ class Lane(Struct, kw_only=True, omit_defaults=True):
     of the one must not hide the failures of the other. `streak` counts the failures for the breaker since the
     last success on this proxy, or since the target's `generation` grew; `since_s` is when the first of them was
     known and `last_ok_s` when the last success was, by the store's clock (0: none yet), so that the leader can
-    order what several proxies saw; `times` are those of the run's last failures, `LANE_TIMES` at most. `detail` and
-    `refuses` are those of the last failure.
+    order what several proxies saw; `times` are those of the run's last failures, `LANE_TIMES` at most. `detail`,
+    `refuses` and `silent` (nothing came back, not even an error) are those of the last failure; `retry_at_s` is until
+    when the provider asks to be left alone, in the latest word of the run's failures.
     """
 
     streak: int = 0
@@ -79,6 +80,8 @@ class Lane(Struct, kw_only=True, omit_defaults=True):
     times: tuple[float, ...] = ()
     detail: str = ""
     refuses: bool = False
+    silent: bool = False
+    retry_at_s: float = 0.0
 
 
 LANE_TIMES: Final = 8
@@ -89,14 +92,16 @@ STREAM: Final = "stream"
 class TargetReport(Struct, kw_only=True, omit_defaults=True):
     """What one proxy saw of one target since its boot. Counts and histograms only grow.
 
-    `counts` by fault class ("ok", "outage", …); `generation` of the target in the table that the lanes were
-    counted under; `throttled` is the detail of the last rate limit, `throttled_until_s` and `softened_until_s`
-    the provider's word as a time by the store's clock; histograms as {cell: count} over `LATENCY_EDGES_MS`;
-    `synthetic` counts are not in `counts`; `grant` is the last trial that was used and `grant_outcome` how it
-    ended (a fault class); `callers*` are 64-bit linear-counting maps of the present minute.
+    `counts` by fault class ("ok", "outage", …), and in `stale` those of requests that were sent before the target
+    came back into service and ended after: they say nothing of now. `generation` of the target in the table that
+    the lanes were counted under; `throttled` is the detail of the last rate limit, `throttled_until_s` and
+    `softened_until_s` the provider's word as a time by the store's clock; histograms as {cell: count} over
+    `LATENCY_EDGES_MS`; `synthetic` counts are not in `counts`; `grant` is the last trial that was used and
+    `grant_outcome` how it ended (a fault class); `callers*` are 64-bit linear-counting maps of the present minute.
     """
 
     counts: dict[str, int] = {}
+    stale: dict[str, int] = {}
     synthetic: dict[str, int] = {}
     latency_ms: dict[int, int] = {}
     first_token_ms: dict[int, int] = {}

@@ -2,16 +2,15 @@
 
 Three things are sorted out here, before any rule looks at a target:
 
-- **Counting once.** Reports are cumulative; what has been counted of the same (proxy, boot) is subtracted.
-- **Order across proxies.** Only failures since the last success of any proxy make a run, lane by lane: successes
-  elsewhere mean noise, or one proxy's own trouble, and the ratio judges those.
-- **Whose trouble.** A proxy that is refused by every provider while the leader's probes get answers from them
-  is the one in trouble. If all providers fall silent to the leader at once, its own way out is suspected, and
-  failed probes eject nobody until one provider has answered again.
+- **Counting once.** Reports are cumulative; what has been counted of the same (proxy, boot) is subtracted. A
+  difference over more time than the ratio looks back on tells nothing of now, and is history.
+- **Order across proxies.** Only failures since the last success of any proxy make a run: in one lane, or in both
+  since a success in either. Successes elsewhere mean noise, or one proxy's own trouble, and the ratio judges those.
+- **Whose trouble.** What a proxy in trouble says of providers counts for nothing; core/trouble.py says who is.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -21,6 +20,7 @@ from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import Evidence, Lane, ProbeResult, Report, TargetReport
 from pointsman.core.model import Bucket, Path, Plan, Policy, State, Vantage
 from pointsman.core.ramp_model import ENDED
+from pointsman.core.trouble import egress_suspect, failures_since, in_trouble
 
 BUCKET_S: Final = 10.0
 # A proxy's first report to a leader that has never heard of it counts only if the proxy is about this young;
@@ -37,13 +37,17 @@ BAR_FAULTS: Final = (Fault.CREDENTIAL, Fault.QUOTA)
 
 
 class Seen(Struct, kw_only=True):
-    """What is new of one target. `streak` is None when no live evidence about it arrived."""
+    """What is new of one target. `streak` is None when no live evidence about it arrived.
+
+    `retry_at_s` is until when it asks to be left alone, in the failures of the present runs.
+    """
 
     counts: dict[str, int] = {}
     streak: int | None = None
     streak_detail: str = ""
     refuses: bool = False
     last_ok_s: float = 0.0
+    retry_at_s: float = 0.0
     probes: list[ProbeResult] = []
     throttled_until_s: float = 0.0
     throttled: str = ""
@@ -81,7 +85,7 @@ def gather(state: State, evidence: Evidence, plan: Plan, now_s: float) -> Gather
         seen=seen,
         vantages=vantages,
         paths=paths,
-        egress_suspect=_egress_suspect(paths, plan),
+        egress_suspect=egress_suspect(paths, plan),
         live_success_s=live_success_s,
     )
 
@@ -122,15 +126,9 @@ def _paths(known: Mapping[str, Path], probes: Iterable[ProbeResult]) -> dict[str
     return paths
 
 
-def _egress_suspect(paths: Mapping[str, Path], plan: Plan) -> bool:
-    """Every provider has fallen silent: it is likelier that the leader is cut off than that all are down."""
-    of_plan = [paths[name] for name in plan.providers if name in paths]
-    return len(of_plan) >= 2 and all(path.silent_s > path.answered_s for path in of_plan)
-
-
 def _vantages(
     state: State,
-    reports: Iterable[Report],
+    reports: Sequence[Report],
     seen: dict[str, Seen],
     plan: Plan,
     paths: Mapping[str, Path],
@@ -154,13 +152,11 @@ def _vantages(
             continue
         fresh = True
         kept = vantages[report.proxy] = _remembered(report, before, now_s)
-        if _in_trouble(report, plan, paths, now_s):
+        same = before if before is not None and before.boot == report.boot else None
+        if in_trouble(report, same, reports, plan, paths, now_s):
             vantages[report.proxy] = replace(kept, troubled=True, troubled_s=now_s)
             continue
-        if before is not None and before.boot == report.boot:
-            counted: Mapping[str, Mapping[str, int]] | None = before.counts
-        else:
-            counted = {} if before is not None or now_s - report.started_s <= YOUNG_S else None
+        counted = _counted(report, before, plan.policy, now_s)
         for target, new in report.targets.items():
             _count(_entry(seen, target), new, None if counted is None else counted.get(target, {}))
     return vantages, fresh
@@ -170,6 +166,19 @@ def _running_stamps(state: State) -> set[str]:
     """What ramps and rollouts under way count under: a proxy's part in it is not forgotten, to be counted again."""
     of_ramps = {s for ramp in state.ramps.values() if ramp.phase not in ENDED for s in ramp.tallies}
     return of_ramps | {one.stamp for one in state.rollouts.values() if one.stamp}
+
+
+def _counted(
+    report: Report, before: Vantage | None, policy: Policy, now_s: float
+) -> Mapping[str, Mapping[str, int]] | None:
+    """The totals from which differences are taken; None: all of it is history."""
+    if before is None:
+        return {} if now_s - report.started_s <= YOUNG_S else None
+    same = before.boot == report.boot
+    since_s = before.seen_s if same else max(before.seen_s, report.started_s)
+    if now_s - since_s > policy.error_ratio_window_s:
+        return None
+    return before.counts if same else {}
 
 
 def _remembered(report: Report, before: Vantage | None, now_s: float) -> Vantage:
@@ -205,35 +214,11 @@ def _count(entry: Seen, new: TargetReport, counted: Mapping[str, int] | None) ->
         entry.trials.append((new.grant, new.grant_outcome))
 
 
-def _in_trouble(report: Report, plan: Plan, paths: Mapping[str, Path], now_s: float) -> bool:
-    """Refused by every provider that it talks to (two at least), while one of those answers the leader."""
-    providers: set[str] = set()
-    for name, entry in report.targets.items():
-        if name not in plan.targets or not entry.lanes:
-            continue
-        if any(lane.streak and not lane.refuses for lane in entry.lanes.values()):
-            return False
-        if any(lane.streak for lane in entry.lanes.values()):
-            providers.add(plan.targets[name].provider)
-    if len(providers) < 2:
-        return False
-    lanes = [lane for entry in report.targets.values() for lane in entry.lanes.values()]
-    # A success of before, in a lane that nobody has used since, says nothing of now.
-    if max(lane.last_ok_s for lane in lanes) >= max(lane.since_s for lane in lanes if lane.streak):
-        return False
-    answers = [
-        paths[name].answered_s > paths[name].silent_s and now_s - paths[name].answered_s <= YOUNG_S
-        for name in providers
-        if name in paths
-    ]
-    return any(answers)
-
-
 def _streaks(
     reports: list[Report], vantages: Mapping[str, Vantage], state: State, plan: Plan, seen: dict[str, Seen]
 ) -> None:
-    """Set each target's run of live failures, over all proxies, to the longer one of its two lanes."""
-    lanes: dict[tuple[str, str], list[Lane]] = {}
+    """Set each target's run of live failures, over all proxies, to the longest: of a lane, or of both together."""
+    lanes: dict[str, dict[str, list[Lane]]] = {}
     for report in reports:
         for target, entry in report.targets.items():
             health = state.health.get(target)
@@ -242,43 +227,41 @@ def _streaks(
             for name, lane in entry.lanes.items():
                 if lane.streak and lane.since_s <= vantages[report.proxy].troubled_s:
                     continue  # it began when the proxy itself was in trouble
-                lanes.setdefault((target, name), []).append(lane)
-    for (target, _), runs in lanes.items():
-        last_ok_s = max(lane.last_ok_s for lane in runs)
-        _note_run(_entry(seen, target), runs, last_ok_s)
-        entry_seen = _entry(seen, target)
-        entry_seen.last_ok_s = max(entry_seen.last_ok_s, last_ok_s)
-    _provider_wide(lanes, plan, seen)
+                lanes.setdefault(target, {}).setdefault(name, []).append(lane)
+    both: dict[str, list[Lane]] = {}
+    for target, by_name in lanes.items():
+        both[target] = [lane for runs in by_name.values() for lane in runs]
+        for runs in (*by_name.values(), both[target]):
+            _note_run(_entry(seen, target), runs, _last_ok_s(runs))
+        _entry(seen, target).last_ok_s = _last_ok_s(both[target])
+    _provider_wide(both, plan, seen)
+
+
+def _last_ok_s(lanes: Iterable[Lane]) -> float:
+    return max(lane.last_ok_s for lane in lanes)
 
 
 def _note_run(entry: Seen, lanes: list[Lane], last_ok_s: float) -> None:
     """Keep the longest run of failures since the last success, wherever that was."""
-    streak = sum(_failures_since(lane, last_ok_s) for lane in lanes)
+    failures = [failures_since(lane, last_ok_s) for lane in lanes]
+    streak = sum(failures)
+    asked_s = [lane.retry_at_s for lane, number in zip(lanes, failures, strict=True) if number]
+    entry.retry_at_s = max(entry.retry_at_s, *asked_s, 0.0)
     if entry.streak is not None and streak <= entry.streak:
         return
     entry.streak = streak
-    latest = max(lanes, key=lambda lane: _failures_since(lane, last_ok_s))
+    latest = lanes[failures.index(max(failures))]
     entry.streak_detail = latest.detail if streak else ""
     entry.refuses = latest.refuses if streak else False
 
 
-def _failures_since(lane: Lane, last_ok_s: float) -> int:
-    if not lane.streak or lane.since_s >= last_ok_s:
-        return lane.streak
-    return sum(at_s >= last_ok_s for at_s in lane.times)
-
-
-def _provider_wide(lanes: Mapping[tuple[str, str], list[Lane]], plan: Plan, seen: dict[str, Seen]) -> None:
+def _provider_wide(lanes: Mapping[str, list[Lane]], plan: Plan, seen: dict[str, Seen]) -> None:
     """A provider that refuses connections refuses for every model: its targets share one run."""
-    of_provider: dict[str, list[Lane]] = {}
-    for (target, _), runs in lanes.items():
-        of_provider.setdefault(plan.targets[target].provider, []).extend(runs)
-    sisters = _of_provider(plan)
-    for provider, runs in of_provider.items():
+    for targets in _of_provider(plan).values():
+        runs = [lane for target in targets for lane in lanes.get(target, ())]
         refusing = [lane for lane in runs if lane.refuses and lane.streak]
-        if refusing and len(sisters[provider]) > 1:
-            for target in sisters[provider]:
-                _note_run(_entry(seen, target), refusing, max(lane.last_ok_s for lane in runs))
+        for target in targets if refusing else ():
+            _note_run(_entry(seen, target), refusing, _last_ok_s(runs))
 
 
 def _doubt_bars(seen: Mapping[str, Seen], now_s: float) -> None:
@@ -294,14 +277,18 @@ def add_counts(
     counts: Mapping[str, int],
     now_s: float,
     window_s: float,
+    since_s: float = 0.0,
     *,
     bucket_s: float = BUCKET_S,
 ) -> tuple[Bucket, ...]:
-    """The rolling window with `counts` added to its newest bucket and buckets older than `window_s` gone."""
-    kept = tuple(bucket for bucket in window if bucket.start_s + bucket_s > now_s - window_s)
+    """The rolling window with `counts` added to its newest bucket and buckets older than `window_s` gone.
+
+    A new bucket begins at `since_s`, so that what came before can be told from what came after.
+    """
+    kept = tuple(bucket for bucket in window if _end_s(bucket, bucket_s) > now_s - window_s)
     if not counts:
         return kept
-    start_s = now_s - now_s % bucket_s
+    start_s = max(now_s - now_s % bucket_s, since_s)
     if kept and kept[-1].start_s == start_s:
         merged = dict(kept[-1].counts)
         for fault, count in counts.items():
@@ -310,11 +297,15 @@ def add_counts(
     return (*kept, Bucket(start_s, dict(counts)))
 
 
+def _end_s(bucket: Bucket, bucket_s: float = BUCKET_S) -> float:
+    return bucket.start_s - bucket.start_s % bucket_s + bucket_s
+
+
 def totals(window: Iterable[Bucket], since_s: float) -> dict[str, int]:
     """Outcomes per class of the buckets that reach past `since_s`."""
     summed: dict[str, int] = {}
     for bucket in window:
-        if bucket.start_s + BUCKET_S > since_s:
+        if _end_s(bucket) > since_s:
             for fault, count in bucket.counts.items():
                 summed[fault] = summed.get(fault, 0) + count
     return summed
@@ -342,9 +333,10 @@ def excess(failed: int, answered: int, allowed_ratio: float) -> float:
     return answered * gain
 
 
-def ratio_trips(window: Iterable[Bucket], policy: Policy, now_s: float) -> str:
-    """Why the error ratio of the recent window trips the breaker, or ""."""
-    failed, answered = failures_and_answers(totals(window, now_s - policy.error_ratio_window_s))
+def ratio_trips(window: Iterable[Bucket], policy: Policy, now_s: float, since_s: float = 0.0) -> str:
+    """Why the error ratio of the recent window, as far as it is after `since_s`, trips the breaker, or ""."""
+    recent = (bucket for bucket in window if bucket.start_s >= since_s)
+    failed, answered = failures_and_answers(totals(recent, now_s - policy.error_ratio_window_s))
     if answered < policy.error_ratio_min_samples:
         return ""
     if excess(failed, answered, policy.error_ratio) < EXCESS_TO_TRIP:

@@ -141,9 +141,12 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failures` picks the cooldown's tier and is cleared only by a completed recovery. `throttled_until_s`,
     `softened_until_s` and `barred` are separate axes, not phases. `back_s` is when it last came back into
     service on any axis, and starts its slow start; `generation` grows with it, so that a proxy which ejected
-    it by itself knows to forget that. `doubt_s` is when the present run of failed probes began. `probes`: good and
-    failed ones by minute, for the failback; `out_since_s`: since when it is out of service by its breaker; `trips`: the
-    times of its last trips out of service.
+    it by itself knows to forget that. `doubt_s` is when the present run of failed probes began; `retry_at_s`
+    until when the target asks to be left alone, in failures since its last success.
+    `throttles` counts the rate limits that followed each other within a slow start. `barred_for` is the class of
+    what bars; `reach_refused`: reach probes are refused and generations succeed. `window` counts in every phase;
+    the error ratio is that of what came in since `ratio_since_s`. `probes`: good and failed ones by minute, for the
+    failback; `out_since_s`: since when it is out of service by its breaker; `trips`: the times of its last trips.
     """
 
     phase: Phase = Phase.UNKNOWN
@@ -162,18 +165,23 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     throttled_until_s: float = 0.0
     softened_until_s: float = 0.0
     throttled: str = ""
+    throttles: int = 0
     barred: str = ""
     barred_by: str = ""
+    barred_for: str = ""
     barred_until_s: float = 0.0
     bar_streak: int = 0
+    reach_refused: bool = False
     refuses: bool = False
     generation: int = 0
     back_s: float = 0.0
+    retry_at_s: float = 0.0
     last_success_s: float = 0.0
     last_live_success_s: float = 0.0
     last_failure_s: float = 0.0
     last_failure: str = ""
     reason: str = ""
+    ratio_since_s: float = 0.0
     window: tuple[Bucket, ...] = ()
     probes: tuple[Bucket, ...] = ()
     out_since_s: float = 0.0
@@ -250,8 +258,8 @@ class Freeze(Struct, frozen=True, kw_only=True):
 class Vantage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the leader remembers of one proxy: its last report, so that the next gives differences.
 
-    `started_s`: its boot; `twin`: another proxy reports under the same name. `troubled`: refused by providers that
-    answer others, so what it says of them counts for nothing; `troubled_s` is when a report last showed that.
+    `started_s`: its boot; `twin`: another proxy reports under the same name. `troubled`: it fails at every provider
+    (core/trouble.py), and what it says of them counts for nothing; `troubled_s` is when a report last showed that.
     """
 
     boot: str

@@ -4,28 +4,28 @@ from collections.abc import Mapping
 
 from pointsman.core import breaker
 from pointsman.core.axes import clock
-from pointsman.core.health import live_proxies
+from pointsman.core.fitness import rejected_by_all, unfit
 from pointsman.core.model import Drain, Health, Phase, Plan, State
 from pointsman.core.weights import Standing
 
 
 def standing(target: str, state: State, plan: Plan, now_s: float) -> Standing:
     """One target as weighing sees it."""
-    return _standing(target, state, plan, now_s, _rejected(state, plan, now_s))
+    return _standing(target, state, plan, now_s, rejected_by_all(state, plan, now_s))
 
 
 def standings_of(state: State, plan: Plan, now_s: float) -> dict[str, Standing]:
     """Every target of the plan as weighing sees it."""
-    rejected = _rejected(state, plan, now_s)
+    rejected = rejected_by_all(state, plan, now_s)
     return {target: _standing(target, state, plan, now_s, rejected) for target in plan.targets}
 
 
 def _standing(target: str, state: State, plan: Plan, now_s: float, rejected: Mapping[str, str]) -> Standing:
     health = state.health.get(target, Health())
     capacity_rps = plan.targets[target].capacity_rps
-    unfit = _unfit(target, health, state, rejected, now_s)
-    if unfit:
-        return Standing(factor=0.0, eligible=False, why=unfit, capacity_rps=capacity_rps)
+    why = unfit(target, health, state, rejected, now_s)
+    if why:
+        return Standing(factor=0.0, eligible=False, why=why, capacity_rps=capacity_rps)
     draining = _draining(state.drains.get(target), now_s)
     factor = breaker.factor(health, plan.policy, now_s) * (1 - draining)
     returns_s = now_s if health.phase is Phase.HALF_OPEN else health.cooldown_until_s
@@ -34,6 +34,7 @@ def _standing(target: str, state: State, plan: Plan, now_s: float, rejected: Map
         refuses=health.refuses,
         returns_s=max(returns_s, health.throttled_until_s),
         capacity_rps=capacity_rps,
+        throttled=health.phase in breaker.SERVING and now_s < health.throttled_until_s,
         why=f"being drained, {100 * draining:.0f} % done" if draining else _why(health, factor, now_s),
     )
 
@@ -43,24 +44,6 @@ def _draining(drain: Drain | None, now_s: float) -> float:
     if drain is None or not drain.over_s:
         return 0.0
     return max(1, min(10, int(10 * (now_s - drain.at_s) / drain.over_s) + 1)) / 10
-
-
-def _unfit(target: str, health: Health, state: State, rejected: Mapping[str, str], now_s: float) -> str:
-    drain = state.drains.get(target)
-    if drain is not None and (not drain.over_s or now_s >= drain.at_s + drain.over_s):
-        return f"drained by {drain.owner}: {drain.reason}"
-    if health.barred:
-        return f"barred: {health.barred}"
-    if target in rejected:
-        return f"rejected by every proxy: {rejected[target]}"
-    return ""
-
-
-def _rejected(state: State, plan: Plan, now_s: float) -> dict[str, str]:
-    """The targets that no live proxy can serve, with the reason that one of them gives."""
-    live = [state.vantages[name].missing for name in live_proxies(state.vantages, plan.policy, now_s)]
-    first = live[0] if live else {}
-    return {target: why for target, why in first.items() if all(target in missing for missing in live)}
 
 
 def _why(health: Health, factor: float, now_s: float) -> str:

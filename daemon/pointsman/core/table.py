@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from pointsman.core.strangers import UNREADABLE
+
 FULL_BP: Final = 10_000
 TABLE_FORMAT: Final = 1
 TABLE_FORMATS: Final = (1,)
@@ -118,14 +120,14 @@ def decode(body: bytes) -> Table:
         raise TableError("the table is empty")
     try:
         written = msgspec.json.decode(body, type=_Format).format
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise TableError(f"the table is corrupt: {error}") from error
     if written not in TABLE_FORMATS:
         known = ", ".join(map(str, TABLE_FORMATS))
         raise TableError(f"the table has format {written}; this version reads {known}: upgrade it")
     try:
         table = msgspec.json.decode(body, type=Table)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise TableError(f"the table is corrupt: {error}") from error
     problems = validate(table)
     if problems:

@@ -7,7 +7,7 @@ The rules, in the order in which they apply:
    one is, to the first of the chain that is; if none is at all, back to the weighted.
 3. If no weighted target is left, the first of the chain that is takes everything.
 4. Panic: if the survivors' known capacity cannot carry the demand, cooldowns are ignored, save for targets that
-   do not even accept a connection.
+   do not even accept a connection. A rate limit is no cooldown: who is throttled has survived, and is overrun.
 5. Safety valve: if every target is out, the one whose cooldown ends first serves, and it says so.
 6. A target that is barred, drained or unknown to every proxy is never used, whatever the distress; with nothing
    else left the route is closed, and says why.
@@ -21,14 +21,19 @@ from msgspec import Struct
 from pointsman.core.table import FULL_BP, percent
 
 _EPSILON: Final = 1e-9
+PANIC: Final = "panic: "  # how the reason of a share begins that a target has in spite of its cooldown
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """A target as weighing sees it. `why` is a sentence about a factor under 1; `returns_s` when it may serve."""
+    """A target as weighing sees it. `why` is a sentence about a factor under 1; `returns_s` when it may serve.
+
+    `throttled`: out of service for a rate limit alone.
+    """
 
     factor: float = 1.0
     eligible: bool = True
     refuses: bool = False
+    throttled: bool = False
     returns_s: float = 0.0
     capacity_rps: float | None = None
     why: str = ""
@@ -98,10 +103,14 @@ def _panics(
     demand_rps: float,
 ) -> bool:
     """Only known capacities can be known to be too small, and only weighted cooling targets could help."""
-    helpers = [t for t in cooling if desired_bp.get(t, 0) and not standings[t].refuses]
-    capacities = [standings[t].capacity_rps for t in alive]
+    throttled = [t for t in cooling if standings[t].throttled]
+    helpers = [
+        t for t in cooling if desired_bp.get(t, 0) and not (standings[t].refuses or standings[t].throttled)
+    ]
+    survivors = [*alive, *(t for t in throttled if standings[t].capacity_rps is not None)]
+    capacities = [standings[t].capacity_rps for t in survivors]
     known = [capacity for capacity in capacities if capacity is not None]
-    return bool(helpers and alive) and len(known) == len(alive) and demand_rps > sum(known)
+    return bool(helpers and survivors) and len(known) == len(survivors) and demand_rps > sum(known)
 
 
 def _spread(
@@ -159,7 +168,7 @@ def _reason(
     if force and share and standing.why:
         return f"{asked}, forced although {standing.why}"
     if panic and share and standing.factor == 0:
-        return f"panic: the others cannot carry the demand, so it serves although {standing.why}"
+        return f"{PANIC}the others cannot carry the demand, so it serves although {standing.why}"
     if share == 0 and not wish:
         asked = "in the chain only" if origin == "baseline" else f"nothing by {origin}"
         return f"{asked}; {standing.why}" if standing.why else asked

@@ -24,6 +24,7 @@ from pointsman.core.checks import (
 )
 from pointsman.core.evidence import Verb, Word
 from pointsman.core.failover import failback, failover, free
+from pointsman.core.fitness import way_out
 from pointsman.core.model import (
     Answer,
     Baseline,
@@ -257,11 +258,10 @@ def _drain(state: State, word: Word, now_s: float) -> tuple[State, str]:
     plan = plan_of(state)
     target = known("target", str(word.args["target"]), plan.targets)
     for name, route in plan.routes.items():
-        others = set(route.chain) | desired(state, name).keys()
-        if target in others and not others - state.drains.keys() - {target}:
-            raise RefusedError(
-                f"{target} is the last target of {name} that is not drained: add or undrain another first"
-            )
+        used = {*route.chain, *desired(state, name)}
+        cure = way_out(used - {target}, state, plan, now_s)
+        if target in used and cure:
+            raise RefusedError(f"{target} is the last target of {name} that may serve: {cure} first")
     over_s = until(0.0, word.args.get("over_s"))
     drain = Drain(owner=word.author, reason=word.reason, at_s=now_s, over_s=over_s)
     gently = f", gently within {over_s:.0f} s" if over_s else ""

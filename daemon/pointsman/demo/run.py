@@ -56,8 +56,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 async def _obey(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-    """The first signal ends the play. Later ones change nothing: the processes are being ended, and must be."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """The first signal ends the play. Later ones change nothing: the processes are being ended, and must be.
+
+    A terminal that is closed sends SIGHUP, which `nohup` has ignored.
+    """
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
+    with anyio.open_signal_receiver(*ending) as signals:
         task_status.started()
         async for _ in signals:
             scope.cancel()

@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -86,7 +86,7 @@ class Stage:
                         name, family, api_keys=(stage.key,), tokens=30, token_delay_ms=45, latency_ms=20
                     )
                     stage.fakes[name] = await stack.enter_async_context(fake.running())
-                stage._write_config()
+                stage._write_config(stack.enter_context(_held_ports(1 + len(PROXIES))))
                 stack.push_async_callback(stage._end_processes)
                 await stage._start_all()
                 stage.store = await stack.enter_async_context(stage._connect())
@@ -94,8 +94,7 @@ class Stage:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _write_config(self) -> None:
-        ports = _free_ports(1 + len(PROXIES))
+    def _write_config(self, ports: list[int]) -> None:
         self.proxies = [f"http://127.0.0.1:{port}" for port in ports[1:]]
         providers = {
             name: {
@@ -207,10 +206,19 @@ class Stage:
                     await process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(open_socket.getsockname()[1]) for open_socket in sockets]
-    finally:
-        for open_socket in sockets:
-            open_socket.close()
+@contextmanager
+def _held_ports(count: int) -> Iterator[list[int]]:
+    """Ports that the system gives to nobody else inside the block, and that a server may be told to listen on.
+
+    On Linux a bound socket that does not listen holds its port and lets a server beside it; elsewhere it would keep
+    everybody out, and is closed at once.
+    """
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for held in sockets:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", 0))
+        ports = [int(held.getsockname()[1]) for held in sockets]
+        if sys.platform != "linux":
+            stack.close()
+        yield ports

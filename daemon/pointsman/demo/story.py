@@ -142,6 +142,7 @@ class Story:
         streams = self._traffic.tally.open_streams
         self._tell(f"— bedrock dies: its port refuses, its connections are reset; {streams} streams are open")
         since, died_s = len(self.notes), time.time()
+        self._traffic.excuse("bedrock")
         self._stage.fakes["bedrock"].die("refuse")
         detection_s, shift_s = await self._shifted("bedrock", "target.tripped", since, died_s)
         self._tell(f"— detected after {detection_s:.2f} s, shifted everywhere {shift_s:.2f} s later")

@@ -21,7 +21,8 @@ class Event(Struct, kw_only=True):
 class Summary(Struct, kw_only=True):
     """The figures. `failed` are requests that a healthy provider could have served; none is retried by the client.
 
-    `canary_promoted`: the good canary was, `canary_aborted`: the bad one was, each by itself.
+    `broken_streams` had begun at the provider that died, and ended with an error that says so; any other stream that
+    breaks has failed. `canary_promoted`: the good canary was, `canary_aborted`: the bad one was, each by itself.
     """
 
     duration_s: float

@@ -8,7 +8,6 @@ import anyio
 import msgspec
 from aiohttp import (
     ClientError,
-    ClientPayloadError,
     ClientResponse,
     ClientSession,
     ClientTimeout,
@@ -24,11 +23,22 @@ TIMEOUT_S: Final = 30.0
 FAILURES_KEPT: Final = 10
 # What every client of the anthropic family sends; the proxy passes it on as it is.
 _HEADERS: Final = {"anthropic-version": "2023-06-01"}
+
+
+class Ends(Struct, frozen=True):
+    """What stands in the last event of a whole stream, and how the line begins that says that it broke."""
+
+    whole: bytes
+    broken: bytes
+
+
+_CHAT: Final = Ends(b"[DONE]", b'data: {"error"')
+_CLAUDE: Final = Ends(b"message_stop", b"event: error")
 _PROMPT: Final = [{"role": "user", "content": "Why do trains need points?"}]
 
 
 class Tally(Struct):
-    """How requests ended. `broken_streams` had begun when their provider died; nobody can hide that."""
+    """How requests ended. `broken_streams` had begun when their provider died, and said so; nobody can hide that."""
 
     requests: int = 0
     ok: int = 0
@@ -54,11 +64,16 @@ class Traffic:
         self._session = session
         self.tally = Tally()
         self.paused = False
+        self._excused: dict[str, float] = {}
 
     @staticmethod
     def session() -> ClientSession:
         """A client without a limit of connections: waiting for one would close the open loop."""
         return ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=TIMEOUT_S))
+
+    def excuse(self, target: str) -> None:
+        """`target` dies: streams that it was asked for until now may break, if they say so."""
+        self._excused[target] = time.monotonic()
 
     async def run(self, group: TaskGroup) -> None:
         """Start requests at their times, whatever has become of the earlier ones."""
@@ -84,7 +99,7 @@ class Traffic:
             "stream": stream,
         }
         self.tally.requests += 1
-        begun = False
+        sent_s = time.monotonic()
         try:
             url = self._proxies[number % 2] + path
             async with self._session.post(url, json=body, headers=_HEADERS if claude else None) as response:
@@ -92,44 +107,40 @@ class Traffic:
                     self.tally.fail(f"HTTP {response.status}: {(await response.text())[:120]}")
                     return
                 self._note(response)
-                if not stream:
+                if stream:
+                    await self._stream(response, _CLAUDE if claude else _CHAT, sent_s)
+                else:
                     msgspec.json.decode(await response.read())
                     self.tally.ok += 1
-                    return
-                begun = True
-                self.tally.open_streams += 1
-                try:
-                    await self._stream(response, b"message_stop" if claude else b"[DONE]")
-                finally:
-                    self.tally.open_streams -= 1
-        except (ClientPayloadError, ConnectionError) as error:
-            self._broken_or_failed(begun, error)
-        except (ClientError, TimeoutError, msgspec.DecodeError) as error:
-            self._broken_or_failed(begun, error)
+        except (ClientError, ConnectionError, TimeoutError, msgspec.DecodeError) as error:
+            self.tally.fail(f"{type(error).__name__}: {error}")
 
     def _note(self, response: ClientResponse) -> None:
         self.tally.served_by[response.headers.get("x-pointsman-target", "?")] += 1
         if response.headers.get("x-pointsman-attempt", "1") != "1":
             self.tally.fell_over += 1
 
-    async def _stream(self, response: ClientResponse, terminal: bytes) -> None:
-        """Count how the stream ends: whole, with an error that says so, or (a failure) as if it were whole."""
+    async def _stream(self, response: ClientResponse, ends: Ends, sent_s: float) -> None:
+        """Count how the stream ends: whole, or broken as it had to be and saying so; anything else is a failure."""
+        target = response.headers.get("x-pointsman-target", "?")
         ended = told = False
-        async for line in response.content:
-            ended = ended or (line.startswith((b"data:", b"event:")) and terminal in line)
-            told = told or line.startswith((b"event: error", b'data: {"error"'))
+        how = "ended without its terminal event"
+        self.tally.open_streams += 1
+        try:
+            async for line in response.content:
+                ended = ended or (line.startswith((b"data:", b"event:")) and ends.whole in line)
+                told = told or line.startswith(ends.broken)
+        except (ClientError, ConnectionError, TimeoutError) as error:
+            ended, how = False, f"broke off ({type(error).__name__})"
+        finally:
+            self.tally.open_streams -= 1
         if ended:
             self.tally.ok += 1
-        elif told:
+        elif told and sent_s <= self._excused.get(target, -1.0):
             self.tally.broken_streams += 1
         else:
-            self.tally.fail("a stream ended silently, without its terminal event")
-
-    def _broken_or_failed(self, begun: bool, error: BaseException) -> None:
-        if begun:
-            self.tally.broken_streams += 1
-        else:
-            self.tally.fail(f"{type(error).__name__}: {error}")
+            error_event = "with" if told else "without"
+            self.tally.fail(f"a stream of {target} {how}, {error_event} an error event")
 
     async def send_bad(self, count: int) -> Counter[int]:
         """`count` requests that are the caller's own fault; the statuses that came back."""

@@ -1,13 +1,14 @@
 """The listening socket: open, refusing, or a black hole; and the connections that came through it.
 
-A door that refuses keeps its port: a socket that is bound and never listens answers every connect with a reset,
-and nobody else can be given the port meanwhile.
+A door keeps its port from the beginning to the end. While it refuses, its socket is bound and does not listen: every
+connect is answered with a reset, and nobody else can be given the port or listen on it.
 """
 
 import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -35,6 +36,7 @@ class Door:
         self._tls = tls
         self._socket: socket.socket | None = None
         self._listening = False
+        self._accepting = False
         self._connections: set[Connection] = set()
         self._tasks: TaskGroup
 
@@ -65,18 +67,16 @@ class Door:
 
     def reopen(self) -> None:
         """Listen again."""
-        if self._listening:
+        if self._accepting:
             return
-        self._let_go()
-        self._socket = self._hold()
-        self._socket.listen(BACKLOG)
-        asyncio.get_running_loop().add_reader(self._socket, self._accept)
-        self._listening = True
+        sock = self._rest()
+        self._listen(sock, BACKLOG)
+        asyncio.get_running_loop().add_reader(sock, self._accept)
+        self._accepting = True
 
     def refuse(self) -> None:
         """Refuse connections from now on, and reset those that are open."""
-        self._let_go()
-        self._socket = self._hold()
+        self._rest()
         self.reset_all()
 
     def blackhole(self) -> None:
@@ -84,10 +84,9 @@ class Door:
 
         So it is on Linux; elsewhere connects may succeed and then get no answer.
         """
-        self._let_go()
-        self._socket = self._hold()
-        self._socket.listen(0)
-        with socket.socket(self._socket.family, socket.SOCK_STREAM) as filler:
+        sock = self._rest()
+        self._listen(sock, 0)
+        with socket.socket(sock.family, socket.SOCK_STREAM) as filler:
             filler.setblocking(False)
             filler.connect_ex((self.host, self.port))  # its place stays taken after it is closed
 
@@ -97,6 +96,16 @@ class Door:
             connection.reset()
 
     def _hold(self) -> socket.socket:
+        """A socket that is bound to the port and does not listen."""
+        any_port, sock = not self.port, self._bound()
+        self.port = sock.getsockname()[1]
+        if any_port and sys.platform == "linux":
+            # Only what was bound by its number keeps its port when it ceases to listen.
+            with sock:
+                return _alone(self._bound())
+        return _alone(sock)
+
+    def _bound(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -106,13 +115,36 @@ class Door:
         except BaseException:
             sock.close()
             raise
-        self.port = sock.getsockname()[1]
         return sock
 
+    def _listen(self, sock: socket.socket, backlog: int) -> None:
+        # Connections inherit it: what is left of them at the end does not keep a next provider from the port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.listen(backlog)
+        self._listening = True
+
+    def _rest(self) -> socket.socket:
+        """Cease to listen; the socket, which keeps the port."""
+        self._look_away()
+        if self._socket is not None and self._listening:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+                _alone(self._socket)
+            except OSError:  # as it is only on Linux; elsewhere another socket takes the place
+                self._let_go()
+        self._listening = False
+        if self._socket is None:
+            self._socket = self._hold()
+        return self._socket
+
+    def _look_away(self) -> None:
+        if self._socket is not None and self._accepting:
+            asyncio.get_running_loop().remove_reader(self._socket)
+        self._accepting = False
+
     def _let_go(self) -> None:
+        self._look_away()
         if self._socket is not None:
-            if self._listening:
-                asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
         self._socket = None
         self._listening = False
@@ -147,3 +179,9 @@ class Door:
             with anyio.CancelScope(shield=True):
                 await connection.lost()
             self._connections.discard(connection)
+
+
+def _alone(sock: socket.socket) -> socket.socket:
+    """A bound socket beside which nobody may listen, whatever he sets."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return sock

@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from pointsman import logs, telemetry
 from pointsman.config.models import PriceSettings
-from pointsman.core.cadence import Attention, Cadence, Probe
+from pointsman.core.cadence import CONCURRENT_MAX, Attention, Cadence, Probe
 from pointsman.core.evidence import ProbeKind, ProbeResult
 from pointsman.core.model import Plan
 from pointsman.probing.access import Access
@@ -25,8 +25,6 @@ from pointsman.probing.providers import adapter_of
 
 _log = logs.get("probing")
 
-# More than this at once for one provider would be a load; the others wait in line and delay nobody else.
-CONCURRENT_MAX: Final = 64
 # The longest sleep when the alarm is silent (the wall clock was set back).
 SILENCE_S: Final = 1.0
 _FREE: Final = PriceSettings()
@@ -192,8 +190,7 @@ class Prober:
     async def _one(self, probe: Probe, round_span: Span, left: set[Probe]) -> None:
         """One probe from its place in line to its result; it can fail in no way that is not a result."""
         try:
-            limit = self._limits.setdefault(probe.provider, anyio.CapacityLimiter(CONCURRENT_MAX))
-            async with limit:
+            async with self._line(probe):
                 await self._probe(probe, round_span)
         finally:
             self._cadence.done(probe, time.monotonic())
@@ -202,6 +199,12 @@ class Prober:
             if not left:
                 round_span.end()
             self._ring()
+
+    def _line(self, probe: Probe) -> contextlib.AbstractAsyncContextManager[object]:
+        """Where the probe waits for its turn. There is one reach probe to a provider, and its verdict is urgent."""
+        if probe.kind is ProbeKind.REACH:
+            return contextlib.nullcontext()
+        return self._limits.setdefault(probe.provider, anyio.CapacityLimiter(CONCURRENT_MAX))
 
     async def _probe(self, probe: Probe, round_span: Span) -> None:
         plan, access = self._plan, self._access.get(probe.provider)

@@ -2,8 +2,6 @@
 
 import time
 
-from msgspec import structs
-
 from pointsman.core import errors
 from pointsman.core.errors import Effect, Fault, Outcome
 from pointsman.probing.client import Client
@@ -29,6 +27,4 @@ async def reach(client: Client, ask: Ask) -> Seen:
     blind = outcome.fault is Fault.CREDENTIAL and not ask.adapter.reach_shows_credential
     if blind or (not outcome.ok and outcome.effect not in _TELLING):
         outcome = Outcome(Fault.OK, f"reached ({outcome.detail})", answer.status)
-    elif not outcome.ok:
-        outcome = structs.replace(outcome, provider_wide=True)
     return Seen(outcome, answer.latency_ms)

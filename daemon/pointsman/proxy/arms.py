@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from pointsman.core.evidence import ArmReport, latency_cell
-from pointsman.proxy.outcomes import WAKING, Seen
+from pointsman.proxy.outcomes import FAILING, Seen
 
 # So many stamps that have left the table are kept, the newest.
 STAMPS_KEPT: Final = 64
@@ -69,7 +69,7 @@ def _measure(arm: ArmReport, seen: Seen) -> None:
     arm.priced += bool(seen.tokens_in + seen.tokens_out)
     bit = 1 << (seen.caller & 63)
     arm.callers |= bit
-    if seen.outcome.effect in WAKING:
+    if seen.outcome.effect in FAILING:
         arm.callers_failing |= bit
 
 

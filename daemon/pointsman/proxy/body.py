@@ -3,9 +3,9 @@
 The body is never encoded anew: only the bytes of the model's name are exchanged.
 """
 
-import importlib
 import re
 import secrets
+import sys
 import zlib
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +14,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pointsman.core.strangers import UNREADABLE
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 class BodyError(Exception):
@@ -30,6 +35,7 @@ class Head(Struct, frozen=True):
     conversation: str = ""
     user: str = ""
     session: str = ""
+    file: bool = False  # it names a file that was uploaded
 
 
 class _Loose(Struct):
@@ -54,6 +60,8 @@ _KEY_IN_ESCAPES: Final = re.compile(
 )
 _ESCAPED_LETTER: Final = b"\\u006"  # of the word "model", as far as they have it in common
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# Ids of files are "file-…" (OpenAI), "file_…" (Anthropic), "files/…" (Gemini); a tool's own file_id is mostly another.
+_FILE: Final = re.compile(rb'"file_ids?"[ \t\r\n]*+:[ \t\r\n]*+(?:\[[ \t\r\n]*+)?"file')
 _KEYS_MAX: Final = 100_000
 _MARK: Final = secrets.token_hex(16)  # begins no key of a caller's
 
@@ -73,6 +81,7 @@ def read_head(body: bytes) -> Head:
             conversation=_text(loose.conversation) or _member(loose.conversation, "id"),
             user=_text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
             session=_text(loose.prompt_cache_key),
+            file=_FILE.search(body) is not None,
         )
     except UNREADABLE as error:
         raise BodyError(f"the body is not a JSON object: {error}") from error
@@ -164,25 +173,10 @@ def _inflated(body: bytes, limit: int) -> bytes:
     return plain
 
 
-def _zstd() -> Any:
-    """The standard library's zstd (Python 3.14), or its backport; None where neither is installed."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
-
-
 def _unzstd(body: bytes, limit: int) -> bytes:
-    zstd = _zstd()
-    if zstd is None:
-        raise BodyError(
-            "a zstd body cannot be read here: send it uncompressed, or install backports.zstd beside the proxy"
-        )
     try:
         reader = zstd.ZstdDecompressor()
-        plain: bytes = reader.decompress(body, limit + 1)
+        plain = reader.decompress(body, limit + 1)
     except zstd.ZstdError as error:
         raise BodyError(f"the compressed body cannot be read: {error}") from error
     if len(plain) > limit:

@@ -86,15 +86,15 @@ class Account:
         )
         self._job.record.attempts.append(attempt)
         if self._ticket:
-            self._books.local.ended(
+            late = self._books.local.ended(
                 self.endpoint.target, self._ticket, outcome, now_s, streamed=self._job.streamed
             )
-            self._count(outcome, latency_ms, first_ms)
+            self._count(outcome, latency_ms, first_ms, late=late)
         if self._grant and outcome.fault in TELLS_NOTHING:
             self._books.grants.give_back(self.endpoint.target, self._grant)
         self._end_span(outcome)
 
-    def _count(self, outcome: Outcome, latency_ms: float, first_ms: float | None) -> None:
+    def _count(self, outcome: Outcome, latency_ms: float, first_ms: float | None, *, late: bool) -> None:
         prices = self.endpoint.prices
         cost_usd = self.tokens.into * prices.input_usd_per_mtok + self.tokens.out * prices.output_usd_per_mtok
         seen = Seen(
@@ -112,10 +112,12 @@ class Account:
             grant=self._grant,
             synthetic=self._job.synthetic,
             stamp=self._stamp,
+            late=late,
         )
         self._books.arms.record(seen)
-        if self._books.ledger.record(seen, self._books.clock.now_s()):
-            self._books.wake()
+        within_s = self._books.ledger.record(seen, self._books.clock.now_s())
+        if within_s is not None:
+            self._books.wake(within_s)
 
     def _end_span(self, outcome: Outcome) -> None:
         span = self._span
@@ -138,10 +140,15 @@ class Account:
 
 
 class Books:
-    """What all attempts are entered in. `wake` is called when the leader should hear of something at once."""
+    """What all attempts are entered in. `wake(within_s)`: the leader is to hear of something so soon."""
 
     def __init__(
-        self, local: LocalBreaker, ledger: Ledger, clock: StoreClock, tracer: Tracer, wake: Callable[[], None]
+        self,
+        local: LocalBreaker,
+        ledger: Ledger,
+        clock: StoreClock,
+        tracer: Tracer,
+        wake: Callable[[float], None],
     ) -> None:
         self.local = local
         self.ledger = ledger

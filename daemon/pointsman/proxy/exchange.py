@@ -4,8 +4,9 @@ Nothing has reached the caller when this returns, so whatever it finds wrong can
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -28,12 +29,22 @@ from pointsman.proxy.view import Endpoint
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
 WHOLE_BYTES_MAX: Final = 8 << 20
+# How often it is looked whether an answer that is overdue can still be hoped for.
+LOOK_S: Final = 0.5
+_NOT_FOUND: Final = "previous_response_not_found"
 
 
 class Failed(Struct, frozen=True):
     """No answer worth passing on."""
 
     outcome: Outcome
+
+
+class Patience(Struct, frozen=True):
+    """For a whole answer, which gives no sign of life: after `overdue_s` it is given up as soon as `lost` says so."""
+
+    overdue_s: float
+    lost: Callable[[], bool]
 
 
 class Whole(Struct, frozen=True):
@@ -45,6 +56,11 @@ class Whole(Struct, frozen=True):
     headers: Pairs
     body: bytes
     response_id: str = ""
+
+    @property
+    def unknown_here(self) -> bool:
+        """Does the account not have the stored response that the request names? Nothing was generated then."""
+        return self.status == 404 or (self.status == 400 and self.outcome.detail.endswith(f" {_NOT_FOUND}"))
 
 
 class Begun(Struct, frozen=True):
@@ -76,14 +92,16 @@ class Exchange:
         self._timeouts = timeouts
         self._preferred: dict[str, int] = {}
 
-    async def attempt(self, job: Job, account: Account) -> Failed | Whole | Begun:
+    async def attempt(
+        self, job: Job, account: Account, patience: Patience | None = None
+    ) -> Failed | Whole | Begun:
         """Try the target of `account`. Never raises for the provider's failures."""
         endpoint = account.endpoint
         preferred = self._preferred.get(endpoint.provider, 0)
-        answer = await self._once(job, account, preferred)
+        answer = await self._once(job, account, preferred, patience)
         refused = isinstance(answer, Whole) and answer.outcome.fault is Fault.CREDENTIAL
         if refused and len(endpoint.credentials) > 1:
-            other = await self._once(job, account, preferred + 1)
+            other = await self._once(job, account, preferred + 1, patience)
             if not isinstance(other, Failed) and (
                 isinstance(other, Begun) or other.outcome.fault is not Fault.CREDENTIAL
             ):
@@ -91,7 +109,9 @@ class Exchange:
                 return other
         return answer
 
-    async def _once(self, job: Job, account: Account, credential: int) -> Failed | Whole | Begun:
+    async def _once(
+        self, job: Job, account: Account, credential: int, patience: Patience | None
+    ) -> Failed | Whole | Begun:
         response: aiohttp.ClientResponse | None = None
         answer: Failed | Whole | Begun
         keep = False
@@ -99,8 +119,9 @@ class Exchange:
         began_s = asyncio.get_running_loop().time()
         first_s = timeouts.first_byte_s if job.streamed else timeouts.response_s
         try:
-            async with asyncio.timeout_at(began_s + first_s):
-                response = await self._send(job, account.endpoint, credential)
+            async with asyncio.timeout_at(began_s + first_s) as deadline:
+                with _GivenUp(deadline, patience) if patience else contextlib.nullcontext():
+                    response = await self._send(job, account.endpoint, credential)
                 low = {name.lower(): value for name, value in response.headers.items()}
                 account.rate_limit = tightest(low, time.time())
                 if _is_event_stream(response, low):
@@ -130,6 +151,27 @@ class Exchange:
             body,
             endpoint.tls,
         )
+
+
+class _GivenUp:
+    """Inside `with` the deadline is over as soon as an overdue answer is lost. Keeps nothing alive afterwards."""
+
+    def __init__(self, deadline: asyncio.Timeout, patience: Patience) -> None:
+        self._deadline = deadline
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        self._timer = self._loop.call_later(self._patience.overdue_s, self._look)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if not self._patience.lost():
+            self._timer = self._loop.call_later(LOOK_S, self._look)
+        elif not self._deadline.expired():
+            self._deadline.reschedule(self._loop.time())
 
 
 async def _whole(

@@ -4,6 +4,7 @@ A hint makes it fast, and the poll makes it certain. What is not valid or not ne
 and the table before it stays. The last good one is kept on disk, so that a proxy starts without the store.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from pointsman import logs
+from pointsman.core.strangers import UNREADABLE
 from pointsman.core.table import Table, TableError, Version, check_newer, decode
 from pointsman.proxy.clock import SavedClock, StoreClock, remaining_after_restart
 from pointsman.proxy.view import Trust, View, compile_view
@@ -27,6 +29,8 @@ from pointsman.store.records import Published
 log = logs.get("proxy.feed")
 
 SAVED_FORMAT: Final = 1
+# A store that stays away is told again so often.
+AWAY_TOLD_EVERY_S: Final = 60.0
 
 
 class Saved(Struct):
@@ -58,7 +62,7 @@ class Feed:
         changed: Callable[[bool], None],
     ) -> None:
         self._store = store
-        self._trust = trust
+        self._own = self._trust = trust  # what our file says, and what the table is bound by
         self._clock = clock
         self._proxy = proxy
         self._environment = environment
@@ -70,7 +74,7 @@ class Feed:
         self._heard_at_s: float | None = None
         self._kept = Saved(SAVED_FORMAT, SavedClock(0.0, 0.0), {}, Raw())
         self._keep = anyio.Event()
-        self._store_was_away = False
+        self._away_told_s = -math.inf
         self.view: View | None = None
         self.from_disk = False
         self.rejected = ""
@@ -102,8 +106,8 @@ class Feed:
         try:
             peek = await self._store.peek()
             self._heard_at_s = time.monotonic()
-            if self._store_was_away:
-                self._store_was_away = False
+            if self._away_told_s > -math.inf:
+                self._away_told_s = -math.inf
                 log.info("the store is back")
             if peek is None:
                 return
@@ -119,9 +123,20 @@ class Feed:
             self._heard_at_s = time.monotonic()
             self._refuse("unreadable", error)
         except StoreError as error:
-            if not self._store_was_away:
-                self._store_was_away = True
-                log.warning("the store is away; routing goes on by the last table", error=str(error))
+            self._tell_away(error)
+
+    def _tell_away(self, error: StoreError) -> None:
+        """Say that the store is away, and go on saying it while it is."""
+        now_s = time.monotonic()
+        if now_s < self._away_told_s + AWAY_TOLD_EVERY_S:
+            return
+        self._away_told_s = now_s
+        log.warning(
+            "the store is away; routing goes on by the last table",
+            error=str(error),
+            table=self.view.version if self.view else None,
+            stale_s=None if self.stale_s is None else round(self.stale_s, 1),
+        )
 
     def _renew(self, deadlines: dict[str, float]) -> None:
         """The same table: deadlines may have been renewed, and a missing secret may have been put in place."""
@@ -169,6 +184,7 @@ class Feed:
 
     def _swap(self, table: Table, deadlines: dict[str, float]) -> None:
         before = self.view
+        self._trust = self._own.keeping(self._trust, table)
         view = compile_view(table, self._trust, proxy=self._proxy, deadlines=deadlines)
         self.view = view  # the one assignment: requests that have begun keep the view they hold
         self.rejected, self._refused, self.from_disk = "", None, False
@@ -179,10 +195,16 @@ class Feed:
         self._changed(bool(view.missing) and (before is None or before.missing != view.missing))
 
     def rebind(self, trust: Trust) -> None:
-        """Bind the credentials anew, by another configuration or as their files and variables are now."""
-        self._trust = trust
+        """Bind the credentials anew, by another configuration or as their files and variables are now.
+
+        What is new or changed counts at once. What is gone stays as it was for as long as the table needs it.
+        """
+        before, self._own, self._trust = self._trust, trust, trust
         view = self.view
         if view is not None:
+            self._trust = trust.keeping(before, view.table)
+            if self._trust is not trust:
+                log.info("the table still has what the file has no more: that stays as it was until then")
             self.view = compile_view(view.table, self._trust, proxy=self._proxy, deadlines=view.deadlines)
             self._changed(self.view.missing != view.missing)
 
@@ -220,7 +242,7 @@ class Feed:
             check_newer(table, None, environment=self._environment, fleet=self._fleet)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError, TableError) as error:
+        except (OSError, TableError, *UNREADABLE) as error:
             log.warning("the table on disk is not used", path=str(self._path), reason=str(error))
             return
         left_s = remaining_after_restart(saved.deadlines, saved.clock, time.time())

@@ -4,7 +4,8 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Final
 
 from aiohttp import web
@@ -17,16 +18,25 @@ from pointsman.core.table import RouteEntry
 from pointsman.proxy import relay
 from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, error_response, stored_response_id
 from pointsman.proxy.books import Account, Books
-from pointsman.proxy.exchange import Begun, Exchange, Failed, Whole
+from pointsman.proxy.exchange import Begun, Exchange, Failed, Patience, Whole
 from pointsman.proxy.job import Job
 from pointsman.proxy.local import Standing
-from pointsman.proxy.pick import Order, Situation, order, shares_now
+from pointsman.proxy.pick import Order, Situation, order, shares_now, steady_targets
 from pointsman.proxy.pins import Pins
+from pointsman.proxy.view import View
 
 log = logs.get("proxy")
 
 REMEMBERED_RESPONSES: Final = 10_000
-STAYS: Final = "cannot move"
+CANNOT_MOVE: Final = "cannot move"
+
+
+class Way(Enum):
+    """Where a request may be served. One that is sought is asked for along the chain until an account knows it."""
+
+    MOVES = "by any target of its route"
+    STAYS = "by one target only"
+    SOUGHT = "by one target only, and which one is not known here"
 
 
 class Tried(Struct, frozen=True):
@@ -43,7 +53,9 @@ class Homes:
         self._targets: OrderedDict[str, str] = OrderedDict()
 
     def remember(self, response_id: str, target: str) -> None:
-        """`target` answered with `response_id`."""
+        """`target` has `response_id` (nothing if it is "")."""
+        if not response_id:
+            return
         self._targets[response_id] = target
         self._targets.move_to_end(response_id)
         if len(self._targets) > REMEMBERED_RESPONSES:
@@ -57,17 +69,26 @@ class Homes:
 class Forwarder:
     """Forwards jobs. One for all requests of a proxy."""
 
-    def __init__(self, exchange: Exchange, relay_: relay.Relay, books: Books, pins: Pins) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        relay_: relay.Relay,
+        books: Books,
+        pins: Pins,
+        view: Callable[[], View | None],
+    ) -> None:
         self._exchange = exchange
         self._relay = relay_
         self._books = books
         self._pins = pins
+        self._view = view
         self._homes = Homes()
 
     async def forward(self, request: web.BaseRequest, job: Job, span: Span) -> web.StreamResponse:
         """Answer `request`. Cancelled when the caller hangs up: the provider is told at once."""
-        chosen, stays = self._order(job)
+        chosen, way = self._order(job)
         tried: list[Tried] = []
+        refusals: list[tuple[Whole, Account, int]] = []
         for number, target in enumerate(chosen.targets, 1):
             reason = chosen.reason
             if tried:
@@ -81,23 +102,26 @@ class Forwarder:
                 stamp="" if tried else chosen.ramp,
             )
             try:
-                answer = await self._attempt(job, account)
-                if isinstance(answer, Failed) or (
-                    isinstance(answer, Whole) and answer.outcome.falls_over and not stays
-                ):
+                patience = self._patience(job, target, chosen.targets[number:]) if way is Way.MOVES else None
+                answer = await self._attempt(job, account, patience)
+                if isinstance(answer, Failed) or (isinstance(answer, Whole) and _goes_on(answer, way)):
                     account.close(answer.outcome)
                     tried.append(Tried(target, answer.outcome))
+                    if isinstance(answer, Whole):
+                        refusals.append((answer, account, number))
                     continue
                 return await self._answer(request, job, answer, account, number)
             finally:
                 account.close(
                     ABANDONED
                 )  # only if nothing closed it: the caller hung up, or we are going down
+        if way is Way.SOUGHT and (told := _told(refusals, tried)):
+            return await self._answer(request, job, *told)
         return exhausted(job, tried)
 
-    async def _attempt(self, job: Job, account: Account) -> Failed | Whole | Begun:
+    async def _attempt(self, job: Job, account: Account, patience: Patience | None) -> Failed | Whole | Begun:
         try:
-            return await self._exchange.attempt(job, account)
+            return await self._exchange.attempt(job, account, patience)
         except Exception:  # the border of an attempt: what an answer does to us must not end the chain
             log.exception("an attempt failed for a reason of our own", target=account.endpoint.target)
             return Failed(of_wire(Wire.BAD_BODY))
@@ -111,34 +135,63 @@ class Forwarder:
             "x-pointsman-attempt": str(number),
             "x-pointsman-reason": account.reason,
         }
+        known = answer.watch is None or answer.watch.begun if isinstance(answer, Begun) else answer.outcome.ok
+        if known:
+            self._homes.remember(_made_by(job), target)
         if isinstance(answer, Whole):
             account.close(answer.outcome)
-            if job.api is Api.RESPONSES and answer.response_id:
+            if job.api is Api.RESPONSES:
                 self._homes.remember(answer.response_id, target)
             return relay.whole(answer, extra)
         job.forget_body()
         try:
             return await self._relay.begun(request, job, answer, account, extra)
         finally:
-            if job.api is Api.RESPONSES and answer.watch is not None and answer.watch.response_id:
+            if job.api is Api.RESPONSES and answer.watch is not None:
                 self._homes.remember(answer.watch.response_id, target)
 
-    def _order(self, job: Job) -> tuple[Order, bool]:
-        """The targets to try, and whether the request has to stay where it goes."""
+    def _order(self, job: Job) -> tuple[Order, Way]:
+        """The targets to try, and how far the request may go."""
         route = job.view.table.routes[job.route]
-        head = job.head
-        made_by = head.previous_response_id or head.conversation if head else stored_response_id(job.path)
-        if made_by or job.api is Api.ACCOUNT:
-            home = self._homes.of(made_by) or job.view.home.get(job.route, "")
+        head, made_by = job.head, _made_by(job)
+        if made_by or job.api is Api.ACCOUNT or (head is not None and (head.conversation or head.file)):
+            maker = self._homes.of(made_by)
+            home = maker or job.view.home.get(job.route, "")
             if home not in job.view.table.targets:
                 home = next(iter(route.chain), "")
-            return Order((home,) if home in job.view.endpoints else (), STAYS), True
+            way = Way.SOUGHT if made_by and not maker else Way.STAYS
+            places = dict.fromkeys((home, *route.chain)) if way is Way.SOUGHT else (home,)
+            return Order(tuple(place for place in places if place in job.view.endpoints), CANNOT_MOVE), way
         now_s = time.monotonic()
         shares = shares_now(route, job.view.run_out(job.route, now_s))
         if not shares:
-            return Order((), ""), False
+            return Order((), ""), Way.MOVES
         situation = self._situation(job, route, shares, now_s)
-        return order(job.route, route, shares, situation, key=job.key, u=random.random()), False
+        return order(job.route, route, shares, situation, key=job.key, u=random.random()), Way.MOVES
+
+    def _patience(self, job: Job, target: str, rest: Sequence[str]) -> Patience | None:
+        """A stream has its deadline for the first event; for a whole answer ten minutes are not too long."""
+        if job.streamed or not rest:
+            return None
+        return Patience(self._books.local.patience_s(target), lambda: self._lost(job, target, rest))
+
+    def _lost(self, job: Job, target: str, rest: Sequence[str]) -> bool:
+        """Is `target` out by the present table or by this proxy's judgement, while one of `rest` is in?"""
+        view = self._view() or job.view
+        route = view.table.routes.get(job.route)
+        if route is None:
+            return False
+        now_s, local = time.monotonic(), self._books.local
+
+        def is_out(name: str) -> bool:
+            endpoint = view.endpoints.get(name)
+            if endpoint is None:
+                return True
+            return local.standing(name, endpoint.generation, now_s, streamed=False) is Standing.OUT
+
+        is_out(target)  # notices a hang
+        out = target in route.chain[route.last_resort :] or local.broken_down(target)
+        return out and any(other in steady_targets(route) and not is_out(other) for other in rest)
 
     def _situation(self, job: Job, route: RouteEntry, shares: Mapping[str, int], now_s: float) -> Situation:
         endpoints = job.view.endpoints
@@ -162,6 +215,27 @@ class Forwarder:
             pinned_bp=pin.shares_bp if pin else None,
             forced=pin.force if pin else False,
         )
+
+
+def _made_by(job: Job) -> str:
+    """The id of the stored response that the request goes on from or asks for, or ""."""
+    return job.head.previous_response_id if job.head else stored_response_id(job.path)
+
+
+def _goes_on(answer: Whole, way: Way) -> bool:
+    """Is the next target to be asked after this answer."""
+    if way is Way.STAYS:
+        return False
+    return answer.outcome.falls_over or (way is Way.SOUGHT and answer.unknown_here)
+
+
+def _told(
+    refusals: list[tuple[Whole, Account, int]], tried: list[Tried]
+) -> tuple[Whole, Account, int] | None:
+    """What is passed on of a vain search: who could not say, or else, if none was out of reach, that none knows it."""
+    unsure = [refusal for refusal in refusals if not refusal[0].unknown_here]
+    complete = len(refusals) == len(tried)
+    return next(iter(unsure or (refusals if complete else ())), None)
 
 
 def home_model(job: Job) -> str:

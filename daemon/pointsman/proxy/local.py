@@ -3,16 +3,18 @@
 Per target and lane (streams, whole answers), on the monotonic clock:
 
     state     until                        what happens
-    in        failures in a row ≥ limit    → out for the cooldown
+    in        failures in a row ≥ limit    → out for the cooldown (in the lane, or in both without a success in either)
     in        many overdue, none answering → out for the cooldown (a hang, noticed before its deadlines)
     in        rate limited                 → out for as long as the provider asks, at most the cooldown
     out       the cooldown is over         → on trial: one request at a time
     on trial  it fails / it succeeds       → out again / in
 
-A stream succeeds with its first event as far as trials and hangs go: it may run for minutes after that. Everything
-is forgotten when the table says that the target came back into service (`generation` grows), and what was sent
-before then says nothing any more; one success of a hanging target brings it back at once. Ejecting locally moves a
-target to the end of the order; it never takes the last one away.
+A stream succeeds with its first event as far as trials and hangs go: it may run for minutes after that. And so the
+good end of one that began before a run of failures does not end the run, unless what was sent since fares better: a
+target that is drained lets old streams finish and refuses new ones; noise fails a few, and lets the others in.
+Everything is forgotten when the table says that the target came back into service (`generation` grows), and what was
+sent before then says nothing any more; one success of a hanging target brings it back at once. Ejecting locally moves
+a target to the end of the order; it never takes the last one away.
 """
 
 import itertools
@@ -32,8 +34,12 @@ OVERDUE_FACTOR: Final = 3.0
 # With fewer answers than this the normal is unknown: streams are given this long, whole answers any time.
 NORMAL_MIN_SAMPLES: Final = 20
 OVERDUE_UNKNOWN_S: Final = 10.0
+# What a whole answer is given where the normal is unknown, once its target is out.
+PATIENCE_UNKNOWN_S: Final = 60.0
 # The ticket of a request that is under way by a table from before the target came back.
 _STALE: Final = -1
+# The failures of a run whose beginnings are remembered.
+REMEMBERED: Final = 8
 # A rate limit that names no time.
 THROTTLE_UNKNOWN_S: Final = 1.0
 
@@ -50,18 +56,22 @@ class Lane(Struct):
     """What is remembered of one lane of one target. Times are monotonic seconds.
 
     `first` is the lowest ticket of the present generation; `waiting`: ticket → when it was sent, of those that are
-    unanswered; `answered_ms`: of those that are not over yet.
+    unanswered; `answered_ms`: of those that are not over yet; `sent`: ticket → when, of both. `common` are the
+    failures since the last success in either lane; `failed`: ticket → seconds that it took, of the run's latest.
     """
 
     generation: int = 0
     first: int = 0
     streak: int = 0
+    common: int = 0
+    failed: dict[int, float] = {}
     out_until_s: float = 0.0
     hanging: bool = False
     trial: int = 0
     last_answer_s: float = float("-inf")
     answers: int = 0
     cells: dict[int, int] = {}
+    sent: dict[int, float] = {}
     waiting: dict[int, float] = {}
     answered_ms: dict[int, float] = {}
 
@@ -100,7 +110,7 @@ class LocalBreaker:
         elif generation < lane.generation:
             return _STALE
         ticket = next(self._tickets)
-        lane.waiting[ticket] = now_s
+        lane.sent[ticket] = lane.waiting[ticket] = now_s
         if lane.out_until_s and now_s >= lane.out_until_s and not lane.trial:
             lane.trial = ticket
         return ticket
@@ -117,19 +127,24 @@ class LocalBreaker:
             if lane.hanging or lane.trial == ticket:
                 _let_in(lane)
 
-    def ended(self, target: str, ticket: int, outcome: Outcome, now_s: float, *, streamed: bool) -> None:
-        """The request is over, as `outcome` says."""
+    def ended(self, target: str, ticket: int, outcome: Outcome, now_s: float, *, streamed: bool) -> bool:
+        """The request is over, as `outcome` says; True: it is a success that began too early to say anything of now."""
         lane = self._lanes[target, streamed]
         if ticket < lane.first:
-            return
+            return False
         lane.waiting.pop(ticket, None)
+        sent_s = lane.sent.pop(ticket)
         answered_ms = lane.answered_ms.pop(ticket, None)
         was_trial = lane.trial == ticket
         if was_trial:
             lane.trial = 0
+        late = False
         match outcome.effect:
             case Effect.SUCCESS:
-                lane.streak = 0
+                both = self._both(target, lane.generation)
+                late = _late(both, ticket, now_s)
+                if not late:
+                    _succeeded(lane, both)
                 if answered_ms is not None:
                     _learn(lane, answered_ms)
                 if not streamed:
@@ -137,14 +152,15 @@ class LocalBreaker:
                 if was_trial or (lane.hanging and not streamed):
                     _let_in(lane)
             case Effect.BREAKER | Effect.BAR:
-                lane.streak += 1
-                if was_trial or lane.streak >= self._failures:
-                    lane.out_until_s = max(lane.out_until_s, now_s + self._cooldown_s)
+                _failed(lane, ticket, now_s - sent_s)
+                for out in [lane] if was_trial else self._spent(target, lane):
+                    out.out_until_s = max(out.out_until_s, now_s + self._cooldown_s)
             case Effect.THROTTLE:
                 rest_s = min(outcome.retry_after_s or THROTTLE_UNKNOWN_S, self._cooldown_s)
                 lane.out_until_s = max(lane.out_until_s, now_s + rest_s)
             case _:
                 pass
+        return late
 
     def overdue(self, target: str, now_s: float) -> int:
         """How many requests to the target are out for far longer than is normal there, with none answering since."""
@@ -154,15 +170,39 @@ class LocalBreaker:
             if (lane := self._lanes.get((target, streamed))) is not None
         )
 
+    def patience_s(self, target: str) -> float:
+        """How long a whole answer of `target` may take before it is overdue."""
+        lane = self._lanes.get((target, False))
+        return (self._limit_s(lane, streamed=False) if lane else None) or PATIENCE_UNKNOWN_S
+
+    def broken_down(self, target: str) -> bool:
+        """Has its lane of whole answers gone out by failing or hanging (not by a rate limit), with no success since?"""
+        lane = self._lanes.get((target, False))
+        return lane is not None and (lane.hanging or bool(self._spent(target, lane)))
+
     def ejected(self, target: str, now_s: float) -> bool:
         """Is either lane out."""
         lanes = (self._lanes.get((target, streamed)) for streamed in (False, True))
         return any(lane is not None and now_s < lane.out_until_s for lane in lanes)
 
+    def _both(self, target: str, generation: int) -> list[Lane]:
+        """The lanes of the target that are of this generation."""
+        lanes = (self._lanes.get((target, streamed)) for streamed in (False, True))
+        return [lane for lane in lanes if lane is not None and lane.generation == generation]
+
+    def _spent(self, target: str, lane: Lane) -> list[Lane]:
+        """The lanes that a failure in `lane` puts out: it alone, or all that failed since a success in either."""
+        failed = [one for one in self._both(target, lane.generation) if one.common]
+        if sum(one.common for one in failed) >= self._failures:
+            return failed
+        return [lane] if lane.streak >= self._failures else []
+
     def _forget(self, lane: Lane, generation: int) -> None:
         lane.generation, lane.first = generation, next(self._tickets)
-        lane.streak, lane.out_until_s, lane.hanging, lane.trial = 0, 0.0, False, 0
+        lane.streak, lane.common, lane.out_until_s, lane.hanging, lane.trial = 0, 0, 0.0, False, 0
+        lane.failed.clear()
         # Those still waiting were sent before the target came back, and say nothing about it now.
+        lane.sent.clear()
         lane.waiting.clear()
         lane.answered_ms.clear()
 
@@ -180,6 +220,40 @@ class LocalBreaker:
             return OVERDUE_UNKNOWN_S if streamed else None
         floor_s = OVERDUE_FLOOR_S if streamed else OVERDUE_FLOOR_UNARY_S
         return max(OVERDUE_FACTOR * _p99_s(lane.cells, lane.answers), floor_s)
+
+
+def _failed(lane: Lane, ticket: int, took_s: float) -> None:
+    lane.streak += 1
+    lane.common += 1
+    lane.failed[ticket] = took_s
+    if len(lane.failed) > REMEMBERED:
+        del lane.failed[next(iter(lane.failed))]
+
+
+def _succeeded(lane: Lane, both: list[Lane]) -> None:
+    lane.streak = 0
+    lane.failed.clear()
+    for either in both:
+        either.common = 0
+
+
+def _late(both: list[Lane], ticket: int, now_s: float) -> bool:
+    """Did the success begin before all failures of the runs, and what was sent since fares no better than they did?
+
+    Better is who has been answered, or is out for longer than it took the others to fail. It takes half as many
+    of them as have failed: where answers are slow, noise would make runs otherwise.
+    """
+    failed = {failure: took_s for lane in both for failure, took_s in lane.failed.items()}
+    first = min(failed, default=0)
+    if ticket >= first:
+        return False
+    slowest_s = max(failed.values())
+    better = sum(
+        other > first and (other in lane.answered_ms or now_s - sent_s > slowest_s)
+        for lane in both
+        for other, sent_s in lane.sent.items()
+    )
+    return 2 * better <= len(failed)
 
 
 def _let_in(lane: Lane) -> None:

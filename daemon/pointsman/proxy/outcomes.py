@@ -12,10 +12,15 @@ from msgspec.structs import replace
 
 from pointsman.core.errors import Effect, Fault, Outcome
 from pointsman.core.evidence import LANE_TIMES, STREAM, UNARY, Lane, RateLimit, TargetReport, latency_cell
+from pointsman.core.health import silent
 
 CALLER_MINUTE_S: Final = 60.0
-# Effects that the leader should hear of at once.
-WAKING: Final = frozenset({Effect.BREAKER, Effect.BAR, Effect.THROTTLE, Effect.SOFTEN})
+# How soon the leader is to hear of what may change a verdict, and of a failure that stands alone: there are some at
+# all times, and the next one seldom is far when something is wrong.
+AT_ONCE_S: Final = 0.05
+LONE_S: Final = 0.25
+# Effects of failures that callers are counted by.
+FAILING: Final = frozenset({Effect.BREAKER, Effect.BAR, Effect.THROTTLE, Effect.SOFTEN})
 
 # A trial that ended like this may be made again: the target was not put to the test.
 TELLS_NOTHING: Final = frozenset({Fault.ABANDONED, Fault.CALLER, Fault.CONTENT_FILTER})
@@ -25,7 +30,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
 
     `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began; `stamp`
-    the ramp's that it counts under, "" if none.
+    the ramp's that it counts under, "" if none; `late`: a success that says nothing of now, because it began before the
+    failures that others meet (see proxy/local.py).
     """
 
     target: str
@@ -42,6 +48,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     grant: int = 0
     synthetic: bool = False
     stamp: str = ""
+    late: bool = False
 
 
 class Callers:
@@ -77,7 +84,13 @@ class Tally:
 
     def __init__(self, generation: int) -> None:
         self.report = TargetReport(
-            counts={}, synthetic={}, latency_ms={}, first_token_ms={}, lanes={}, generation=generation
+            counts={},
+            stale={},
+            synthetic={},
+            latency_ms={},
+            first_token_ms={},
+            lanes={},
+            generation=generation,
         )
         self.callers = Callers()
         self.callers_failing = Callers()
@@ -90,12 +103,14 @@ class Ledger:
         self._throttle_default_s = throttle_default_s
         self._soften_s = soften_s
         self._tallies: dict[str, Tally] = {}
+        self._generations: Mapping[str, int] = {}
 
-    def record(self, seen: Seen, now_s: float) -> bool:
-        """Count one attempt; True if the leader should hear of it at once."""
+    def record(self, seen: Seen, now_s: float) -> float | None:
+        """Count one attempt; within how many seconds the leader is to hear of it, None: with the next report."""
         tally = self._tallies.get(seen.target)
         if tally is None:
-            tally = self._tallies[seen.target] = Tally(seen.generation)
+            known = self._generations.get(seen.target, seen.generation)
+            tally = self._tallies[seen.target] = Tally(max(known, seen.generation))
         report = tally.report
         if seen.generation > report.generation:
             _forget(report, seen.generation)
@@ -105,45 +120,49 @@ class Ledger:
         fault = seen.outcome.fault.value
         if seen.synthetic:
             report.synthetic[fault] = report.synthetic.get(fault, 0) + 1
-            return ended_trial
-        report.counts[fault] = report.counts.get(fault, 0) + 1
+            return AT_ONCE_S if ended_trial else None
+        counts = report.counts if seen.generation == report.generation else report.stale
+        counts[fault] = counts.get(fault, 0) + 1
         _measure(report, seen)
-        failing = seen.outcome.effect in WAKING
         tally.callers.add(seen.caller, now_s)
-        if failing:
+        if seen.outcome.effect in FAILING:
             tally.callers_failing.add(seen.caller, now_s)
-        if seen.generation == report.generation:
-            self._stand(report, seen, now_s)
-        return failing or ended_trial
+        within_s = self._stand(report, seen, now_s) if seen.generation == report.generation else None
+        return AT_ONCE_S if ended_trial else within_s
 
-    def _stand(self, report: TargetReport, seen: Seen, now_s: float) -> None:
-        """What the outcome says about the target as it is now."""
+    def _stand(self, report: TargetReport, seen: Seen, now_s: float) -> float | None:
+        """What the outcome says about the target as it is now, and how soon that is to be told."""
         outcome = seen.outcome
-        lane = report.lanes.setdefault(STREAM if seen.streamed else UNARY, Lane())
+        name = STREAM if seen.streamed else UNARY
+        lane = report.lanes.setdefault(name, Lane())
         match outcome.effect:
             case Effect.SUCCESS:
-                lane.streak, lane.since_s, lane.times, lane.detail, lane.refuses = 0, 0.0, (), "", False
-                lane.last_ok_s = now_s
-                report.barred = ""
+                if not seen.late:
+                    report.lanes[name] = Lane(last_ok_s=now_s)
+                    report.barred = ""
             case Effect.BREAKER:
-                lane.since_s = lane.since_s if lane.streak else now_s
-                lane.streak += 1
-                lane.times = (*lane.times, now_s)[-LANE_TIMES:]
-                lane.detail, lane.refuses = outcome.detail, outcome.refuses
+                _failed(lane, outcome, now_s)
+                return AT_ONCE_S if lane.streak > 1 else LONE_S
             case Effect.THROTTLE:
                 rest_s = outcome.retry_after_s or self._throttle_default_s
                 report.throttled = outcome.detail
+                new = report.throttled_until_s <= now_s
                 report.throttled_until_s = max(report.throttled_until_s, now_s + rest_s)
+                return AT_ONCE_S if new else None
             case Effect.SOFTEN:
                 rest_s = outcome.retry_after_s or self._soften_s
+                new = report.softened_until_s <= now_s
                 report.softened_until_s = max(report.softened_until_s, now_s + rest_s)
+                return AT_ONCE_S if new else None
             case Effect.BAR:
+                new = not report.barred
                 report.barred = outcome.detail
-            case _:
-                pass
+                return AT_ONCE_S if new else None
+        return None
 
     def generations(self, generations: Mapping[str, int]) -> None:
         """A table came in: forget what was so before a target came back into service."""
+        self._generations = generations
         for target, generation in generations.items():
             tally = self._tallies.get(target)
             if tally is not None and generation > tally.report.generation:
@@ -152,6 +171,15 @@ class Ledger:
     def reports(self, now_s: float) -> dict[str, TargetReport]:
         """A copy of every account, as it stands."""
         return {target: _copied(tally, now_s) for target, tally in self._tallies.items()}
+
+
+def _failed(lane: Lane, outcome: Outcome, now_s: float) -> None:
+    lane.since_s = lane.since_s if lane.streak else now_s
+    lane.streak += 1
+    lane.times = (*lane.times, now_s)[-LANE_TIMES:]
+    lane.detail, lane.refuses, lane.silent = outcome.detail, outcome.refuses, silent(outcome)
+    if outcome.retry_after_s:
+        lane.retry_at_s = max(lane.retry_at_s, now_s + outcome.retry_after_s)
 
 
 def _measure(report: TargetReport, seen: Seen) -> None:
@@ -180,6 +208,7 @@ def _copied(tally: Tally, now_s: float) -> TargetReport:
     return replace(
         report,
         counts=dict(report.counts),
+        stale=dict(report.stale),
         synthetic=dict(report.synthetic),
         latency_ms=dict(report.latency_ms),
         first_token_ms=dict(report.first_token_ms),

@@ -70,7 +70,7 @@ class Proxy:
             Ledger(throttle_default_s=policy.throttle_default_s, soften_s=policy.soften_s),
             clock,
             tracer,
-            wake=lambda: self._nudge(wake=True),
+            wake=self._wake,
         )
         self._feed = Feed(
             store,
@@ -99,12 +99,17 @@ class Proxy:
     def _nudge(self, *, wake: bool) -> None:
         self._reporter.nudge(wake=wake)
 
+    def _wake(self, within_s: float) -> None:
+        self._reporter.wake(within_s)
+
     def stop(self) -> None:
         """Ask `run` to drain and return."""
         self._stopping.set()
 
     def reload(self, settings: Settings) -> None:
         """Take over providers, credentials, certificates and prices; requests under way keep the old ones.
+
+        What the served table still has and `settings` have no more stays until a table has it no more either.
 
         Raises OSError, and keeps what was, when a CA file cannot be read.
         """
@@ -122,10 +127,12 @@ class Proxy:
         async with AsyncExitStack() as stack:
             upstream = await stack.enter_async_context(Upstream(own.timeouts))
             relay = Relay(ping_after_s=own.ping_after_s, idle_s=own.timeouts.idle_s)
-            forwarder = Forwarder(Exchange(upstream, own.timeouts), relay, self._books, self._pins)
+            exchange = Exchange(upstream, own.timeouts)
+            forwarder = Forwarder(exchange, relay, self._books, self._pins, lambda: self._feed.view)
             front = Front(
                 forwarder,
                 lambda: self._feed.view,
+                lambda: self._feed.stale_s,
                 self._ring,
                 self._tracer,
                 body_bytes_max=own.max_body_mb << 20,

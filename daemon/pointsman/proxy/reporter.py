@@ -1,8 +1,12 @@
-"""The proxy's heartbeat: what it serves by and what it saw, about once a second, and soon after a failure."""
+"""The proxy's heartbeat: what it serves by and what it saw, about once a second.
+
+Sooner after what may change a verdict (with the few that come together: outcomes.AT_ONCE_S), and after a failure that
+stands alone (LONE_S), so that errors in the background make four reports a second at the most. Both wake the leader.
+"""
 
 import asyncio
+import math
 import time
-from typing import Final
 
 import anyio
 
@@ -11,14 +15,12 @@ from pointsman.core.evidence import Report, TargetReport
 from pointsman.core.table import TABLE_FORMATS
 from pointsman.proxy.books import Books
 from pointsman.proxy.feed import Feed
+from pointsman.proxy.outcomes import AT_ONCE_S, LONE_S
 from pointsman.proxy.pins import Pins
 from pointsman.store.client import Store
 from pointsman.store.errors import StoreError
 
 log = logs.get("proxy.reports")
-
-# A failure seldom comes alone: this long the next ones may join the report of the first.
-GATHER_S: Final = 0.05
 
 
 class Reporter:
@@ -42,8 +44,9 @@ class Reporter:
         self._books = books
         self._pins = pins
         self._interval_s = interval_s
-        self._due = asyncio.Event()
-        self._wake = False
+        self._nudged = asyncio.Event()
+        self._due_s = math.inf
+        self._wake_within_s = math.inf
         self._failing = False
         self._head = Report(
             proxy=proxy,
@@ -60,24 +63,38 @@ class Reporter:
 
     def nudge(self, wake: bool) -> None:
         """There is something to tell; `wake`: to tell the leader at once."""
-        self._wake = self._wake or wake
-        self._due.set()
+        if wake:
+            self.wake(AT_ONCE_S)
+        else:
+            self._report_within(0.0)
+
+    def wake(self, within_s: float) -> None:
+        """The leader is to hear of something within `within_s`."""
+        self._wake_within_s = min(self._wake_within_s, within_s)
+        self._report_within(within_s)
+
+    def _report_within(self, seconds: float) -> None:
+        due_s = time.monotonic() + seconds
+        if due_s < self._due_s:
+            self._due_s = due_s
+            self._nudged.set()
 
     async def run(self) -> None:
         """Report until cancelled. A store that is away is reported to later."""
         while True:
-            with anyio.move_on_after(self._interval_s):
-                await self._due.wait()
-            if self._wake:
-                await anyio.sleep(GATHER_S)
+            beat_s = time.monotonic() + self._interval_s
+            while (left_s := min(beat_s, self._due_s) - time.monotonic()) > 0:
+                self._nudged.clear()
+                with anyio.move_on_after(left_s):
+                    await self._nudged.wait()
             await self.flush()
 
     async def flush(self) -> None:
         """Write one report now."""
-        wake, self._wake = self._wake, False
-        self._due.clear()
+        within_s, self._due_s, self._wake_within_s = self._wake_within_s, math.inf, math.inf
         try:
-            await self._store.put_report(self._build(), wake=wake)
+            wake, lone = within_s < math.inf, within_s >= LONE_S
+            await self._store.put_report(self._build(), wake=wake, lone=lone)
             self._failing = False
         except StoreError as error:
             if not self._failing:

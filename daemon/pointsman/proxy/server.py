@@ -42,6 +42,7 @@ class Front:
         self,
         forwarder: Forwarder,
         view: Callable[[], View | None],
+        stale_s: Callable[[], float | None],
         ring: Ring,
         tracer: Tracer,
         *,
@@ -49,6 +50,7 @@ class Front:
     ) -> None:
         self._forwarder = forwarder
         self._view = view
+        self._stale_s = stale_s
         self._ring = ring
         self._tracer = tracer
         self._body_bytes_max = body_bytes_max
@@ -87,9 +89,7 @@ class Front:
             return web.Response(text="" if method == "HEAD" else "pointsman\n")
         view = self._view()
         if path == "/-/ready" and method in {"GET", "HEAD"}:
-            return web.Response(
-                status=503 if view is None else 200, text="no table yet\n" if view is None else "ready\n"
-            )
+            return self._ready(view)
         family = _family(request)
         if view is None:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
@@ -100,6 +100,14 @@ class Front:
         if api is None:
             return error_response(family, 404, f"nothing is served at {method} {path[:100]}")
         return await self._serve(request, Api(api), FAMILY_OF.get(api, family), view)
+
+    def _ready(self, view: View | None) -> web.Response:
+        """Is there a table to route by, which, and for how many seconds has the store not confirmed it?"""
+        stale_s = self._stale_s()
+        known = "never" if stale_s is None else f"{stale_s:.1f}"
+        if view is None:
+            return web.Response(status=503, text=f"no table yet\nstale_s: {known}\n")
+        return web.Response(text=f"ready\ntable: {view.version}\nstale_s: {known}\n")
 
     async def _serve(
         self, request: web.BaseRequest, api: Api, family: Family, view: View

@@ -5,8 +5,9 @@ this proxy's own configuration names for its provider, and never in the clear wh
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -20,6 +21,7 @@ from pointsman.logs import register_secret
 from pointsman.proxy.headers import never_from_table
 
 Credentials = tuple[dict[str, str], ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,37 @@ class Trust:
             prices={name: target.prices for name, target in settings.targets.items()},
             home={name: full_chain(route)[0] for name, route in settings.routes.items()},
         )
+
+    def keeping(self, before: "Trust", table: Table) -> "Trust":
+        """This, with what of `before` the `table` still needs: this itself if it needs nothing of that.
+
+        A file that takes a provider away or moves it says so before the leader has agreed to it, and may be
+        refused. Nothing that is served gets more than it has: what another table does not need is gone for good.
+        """
+        providers = {
+            name
+            for name in {entry.provider for entry in table.targets.values()}
+            if self.refuses(name, table) and not before.refuses(name, table)
+        }
+        targets = {name for name in table.targets if name not in self.prices and name in before.prices}
+        routes = {
+            name
+            for name, first in before.home.items()
+            if name in table.routes and (name not in self.home or first in targets)
+        }
+        if not (providers or targets or routes):
+            return self
+        return Trust(
+            bindings=_mixed(self.bindings, before.bindings, providers),
+            origins=_mixed(self.origins, before.origins, providers),
+            tls=_mixed(self.tls, before.tls, providers),
+            prices=_mixed(self.prices, before.prices, targets),
+            home=_mixed(self.home, before.home, routes),
+        )
+
+    def refuses(self, provider: str, table: Table) -> bool:
+        """Is nothing of the provider allowed where the table has it?"""
+        return all(self.refusal(entry) for entry in table.targets.values() if entry.provider == provider)
 
     def refusal(self, entry: TargetEntry) -> str:
         """Why nothing may be sent to `entry`, or ""."""
@@ -82,6 +115,12 @@ class Trust:
         if missing is not None and not found:
             raise missing
         return tuple(found)
+
+
+def _mixed(own: Mapping[str, T], before: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
+    """What is called by one of `names` as it was before, and the rest of our own."""
+    kept = {name: value for name, value in before.items() if name in names}
+    return {name: value for name, value in own.items() if name not in names} | kept
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from pointsman.core.table import encode as encode_table
 from pointsman.store import codec
 from pointsman.store.elsewhere import Elsewhere
 from pointsman.store.errors import Conflict, Fenced, StoreError, Unreadable
-from pointsman.store.fence import check_fence, fence_args
+from pointsman.store.fence import check_fence, fence_args, shown
 from pointsman.store.keys import Keys
 from pointsman.store.recording import Records
 from pointsman.store.records import HistoryEntry, Leader, Lease, Peek, Published
@@ -31,6 +31,8 @@ __all__ = ["HistoryEntry", "Leader", "Lease", "Peek", "Published", "Store"]
 
 ANSWER_TTL_S: Final = 60.0
 REPORT_TTL_S: Final = 60.0
+# In front of the name of a proxy that wakes the leader for a failure that stands alone.
+LONE: Final = "~"
 WORDS_LENGTH: Final = 10_000
 
 _ACQUIRE: Final = load_script("acquire", fenced=False)
@@ -119,7 +121,8 @@ class Store:
         """
         keys = [self._keys.lease, self._keys.epoch]
         epoch = await self._wire.run(_ACQUIRE, keys, [owner, _ms(ttl_s), floor_epoch])
-        return Lease(owner, int(epoch)) if epoch else None
+        with _readable(self._keys.epoch):
+            return Lease(owner, int(epoch)) if epoch else None
 
     async def renew(self, lease: Lease, ttl_s: float) -> bool:
         """Keep the lease for `ttl_s` from now; False if it is not ours any more."""
@@ -133,7 +136,10 @@ class Store:
         """Who holds the lease."""
         key = self._keys.lease
         (owner, epoch), ttl_ms = await self._wire.read_all(("HMGET", key, "owner", "epoch"), ("PTTL", key))
-        return Leader(owner.decode(), int(epoch), max(0.0, ttl_ms / 1000)) if owner and epoch else None
+        if not owner or not epoch:
+            return None
+        with _readable(key):
+            return Leader(shown(owner), int(epoch), max(0.0, ttl_ms / 1000))
 
     def _fence_keys(self) -> list[str]:
         return [self._keys.lease, self._keys.epoch]
@@ -166,7 +172,7 @@ class Store:
         reply = await self._wire.run(_SAVE, keys, args)
         if reply[0] == b"CONFLICT":
             raise Conflict(
-                f"the state in the store has revision {reply[1].decode()}, not {expected}: somebody else has "
+                f"the state in the store has revision {shown(reply[1])}, not {expected}: somebody else has "
                 "written it; load it and decide again"
             )
         check_fence(lease, reply)
@@ -191,7 +197,7 @@ class Store:
         args += [encode_table(table), codec.encode(reasons), codec.encode(deadlines)]
         reply = await self._wire.run(_PUBLISH, keys, [*args, self._history_length, self._keys.hint_channel])
         if reply[0] == b"STALE":
-            stored = f"{reply[1].decode()}.{reply[2].decode()}"
+            stored = f"{shown(reply[1])}.{shown(reply[2])}"
             raise Fenced(
                 f"table {table.version} is not newer than {stored}, which is published: decide again"
             )
@@ -212,13 +218,11 @@ class Store:
         if None in fields:
             return None
         epoch, revision, digest, deadlines = fields
-        with self._readable():
-            return Peek(
-                version=Version(int(epoch), int(revision)),
-                hash=digest.decode(),
-                deadlines=codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines"),
-                now_s=_seconds(time),
-            )
+        with _readable(self._keys.table):
+            peek = Peek(Version(int(epoch), int(revision)), "", {}, _seconds(time))
+        with _readable(self._keys.table, peek):
+            known = codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines")
+            return replace(peek, hash=digest.decode(), deadlines=known)
 
     async def table(self) -> Published | None:
         """The published table; None if there is none."""
@@ -227,7 +231,7 @@ class Store:
         if None in fields:
             return None
         epoch, revision, digest, deadlines, reasons, published_s, body = fields
-        with self._readable():
+        with _readable(self._keys.table):
             return Published(
                 body=body,
                 table_version=Version(int(epoch), int(revision)),
@@ -237,15 +241,6 @@ class Store:
                 published_s=float(published_s),
                 now_s=_seconds(time),
             )
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            raise Unreadable(f"{self._keys.table} in the store is not readable: {error}") from error
-        except StoreError as error:
-            raise Unreadable(str(error)) from error
 
     async def history(self, limit: int = 20) -> list[HistoryEntry]:
         """What was published, newest first."""
@@ -272,24 +267,27 @@ class Store:
 
     # --- the proxies' reports
 
-    async def put_report(self, report: Report, *, wake: bool) -> None:
-        """Replace a proxy's report. It is cumulative: putting it twice, or losing one, changes no count."""
+    async def put_report(self, report: Report, *, wake: bool, lone: bool = False) -> None:
+        """Replace a proxy's report. It is cumulative: putting it twice, or losing one, changes no count.
+
+        `wake` wakes the leader; `lone` says in it (LONE) that there is time for others to join.
+        """
         body = codec.encode(report)
         commands: list[tuple[Any, ...]] = [
             ("SET", self._keys.report(report.proxy), body, "PX", _ms(REPORT_TTL_S)),
             ("HSET", self._keys.proxies, report.proxy, ""),
         ]
         if wake:
-            commands.append(("PUBLISH", self._keys.wake_channel, report.proxy))
+            commands.append(("PUBLISH", self._keys.wake_channel, LONE * lone + report.proxy))
         await self._wire.write_all(*commands)
 
     async def reports(self) -> list[Report]:
         """The last report of every proxy that reported within the last 60 s; the others are forgotten."""
-        names = [name.decode() for name in await self._wire.read("HKEYS", self._keys.proxies)]
+        names = await self._wire.read("HKEYS", self._keys.proxies)
         if not names:
             self.unreadable_reports = 0
             return []
-        bodies = await self._wire.read("MGET", *map(self._keys.report, names))
+        bodies = await self._wire.read("MGET", *(self._keys.report(shown(name)) for name in names))
         expired = [name for name, body in zip(names, bodies, strict=True) if body is None]
         if expired:
             # One that reports just now is known again with its next report.
@@ -371,6 +369,17 @@ class Store:
                 await self._wire.write("UNLINK", *found)
             if cursor == 0:
                 return
+
+
+@contextmanager
+def _readable(key: str, peek: Peek | None = None) -> Iterator[None]:
+    """What is at `key` may have been written by anybody: what of it cannot be read is told as Unreadable."""
+    try:
+        yield
+    except ValueError as error:
+        raise Unreadable(f"{key} in the store is not readable: {error}", peek) from error
+    except StoreError as error:
+        raise Unreadable(str(error), peek) from error
 
 
 def _ms(seconds: float) -> int:

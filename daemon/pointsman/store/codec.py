@@ -92,16 +92,17 @@ def state_of(fields: Mapping[bytes, bytes], key: str) -> State:
         )
     parts: dict[str, Any] = {name: {} for name in _PREFIXES}
     for field, body in fields.items():
-        name, _, entry = field.decode().partition(":")
+        name, _, entry = field.decode(errors="replace").partition(":")
         part = _PREFIXED.get(name, name)
         if part not in _part_kinds():
             continue  # revision and format, and what another version wrote beside them
-        value = decode(body, _part_kinds()[part], f"{key} {field.decode()}")
+        value = decode(body, _part_kinds()[part], f"{key} {name}:{entry}" if entry else f"{key} {name}")
         if name in _PREFIXED:
             parts[part][entry] = value
         else:
             parts[part] = value
-    return State(format=written, revision=int(fields.get(b"revision", 0)), **parts)
+    revision = decode(fields.get(b"revision", b"0"), int, f"{key} revision")
+    return State(format=written, revision=revision, **parts)
 
 
 @functools.cache

@@ -1,5 +1,7 @@
 """What can go wrong with the store. Every message says what happened and what cures it; none holds a secret."""
 
+from pointsman.store.records import Peek
+
 
 class StoreError(Exception):
     """The store was used wrongly, or holds something that this version cannot read."""
@@ -17,7 +19,14 @@ class Fenced(StoreError):  # noqa: N818 - likewise
 
 
 class Unreadable(StoreError):  # noqa: N818 - likewise
-    """Somebody else has written there: what stands in the place of the table cannot be read."""
+    """Somebody else has written there: what stands in the place of the table, or of the lease, cannot be read.
+
+    `peek` is what of the table can be read: its version, so that another can be put above it.
+    """
+
+    def __init__(self, text: str, peek: Peek | None = None) -> None:
+        super().__init__(text)
+        self.peek = peek
 
 
 class Conflict(StoreError):  # noqa: N818 - likewise

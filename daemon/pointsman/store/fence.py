@@ -6,6 +6,11 @@ from pointsman.store.errors import Fenced
 from pointsman.store.records import Lease
 
 
+def shown(name: bytes) -> str:
+    """A name that anybody may have written, with "�" for what is no UTF-8."""
+    return name.decode(errors="replace")
+
+
 def fence_args(lease: Lease) -> list[str | int]:
     """The first arguments of a fenced script."""
     return [lease.owner, lease.epoch]
@@ -15,7 +20,7 @@ def check_fence(lease: Lease, reply: list[Any]) -> None:
     """Raise Fenced if `reply` says that the lease is not ours any more."""
     if reply[0] != b"FENCED":
         return
-    holder, epoch = reply[1].decode(), reply[2].decode()
+    holder, epoch = shown(reply[1]), shown(reply[2])
     if holder:
         raise Fenced(f"epoch {lease.epoch} of {lease.owner} may not write: {holder} leads with epoch {epoch}")
     raise Fenced(

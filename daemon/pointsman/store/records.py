@@ -20,7 +20,7 @@ class Leader(Struct, frozen=True):
     ttl_s: float
 
 
-class Peek(Struct, frozen=True, kw_only=True):
+class Peek(Struct, frozen=True):
     """What is published, without its body. `deadlines`: overlay → when it ends."""
 
     version: Version

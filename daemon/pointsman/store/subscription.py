@@ -77,7 +77,7 @@ class Subscription(AsyncIterator[str]):
                 self._patience.rest()
                 return ""
             case "message":
-                return bytes(received["data"]).decode()
+                return bytes(received["data"]).decode(errors="replace")
         return None
 
     async def _ask(self) -> None:
@@ -131,4 +131,4 @@ class Following(AsyncIterator[tuple[str, Note]]):
 
 def notes_of(entries: list[tuple[bytes, dict[bytes, bytes]]], key: str) -> list[tuple[str, Note]]:
     """Entries of the event stream as (id, Note)."""
-    return [(entry.decode(), codec.decode(fields[b"note"], Note, key)) for entry, fields in entries]
+    return [(entry.decode(), codec.decode(fields.get(b"note", b""), Note, key)) for entry, fields in entries]

@@ -8,8 +8,11 @@ if refused then
 end
 local epoch, revision = tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('HMGET', KEYS[3], 'epoch', 'revision')
--- What is no number was written by somebody else, and is replaced.
-local stored_epoch, stored_revision = tonumber(stored[1] or 0) or 0, tonumber(stored[2] or 0) or 0
+-- What is no number was written by somebody else, and is replaced. (Lua takes 0x10 and 1e9 for numbers; nobody else.)
+local function number(text)
+  return text and text:match('^%d+$') and tonumber(text) or 0
+end
+local stored_epoch, stored_revision = number(stored[1]), number(stored[2])
 if epoch < stored_epoch or (epoch == stored_epoch and revision <= stored_revision) then
   return {'STALE', stored[1], stored[2]}
 end
