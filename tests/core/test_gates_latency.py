@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from ramps import a_ramp, begun, seen, sight
 
 from pointsman.core.evidence import latency_cell
 from pointsman.core.gates.latency import latency
 from pointsman.core.ramp_model import Finding, Verdict
+from ramps import a_ramp, begun, seen, sight
 
 
 def compared(control: int, **rules: Any) -> Finding:
