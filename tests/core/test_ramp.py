@@ -183,10 +183,11 @@ def test_a_canary_bakes() -> None:
 
 def test_a_bake_ends() -> None:
     """With its time watched and every gate passed it is over; without traffic too, for it is promoted already."""
-    baking = baked(watched_s=599.0)
-    on, told = looked(baking)
+    served, _ = looked(baked(watched_s=599.0), 20)
+    on, told = looked(served)
     after, _ = looked(on)
 
+    assert served.watched_s == 599  # it may not have been served before
     assert (on.phase, told, on.watched_s) == (RampPhase.BAKING, [], 600)
     assert after.phase is RampPhase.PROMOTED
     assert after.before == {"bedrock": 10_000}

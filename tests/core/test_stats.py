@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pointsman.core.evidence import LATENCY_EDGES_MS, latency_cell
 from pointsman.core.ramp_model import Arm
 from pointsman.core.stats import (
-    RISKS,
     Counts,
     distinct,
     evidence,
@@ -37,7 +36,8 @@ class TestEvidence:
 
     def test_by_hand(self) -> None:
         """Two failures of the canary and one of the control at a share of 1/10, worked out one by one."""
-        mean = sum((10 * r / (r + 9) / 1) ** 2 * (10 / (r + 9)) for r in RISKS) / len(RISKS)
+        risks = (1.5, 2, 3, 4.5, 6.5, 10, 20, 50)
+        mean = sum((10 * r / (r + 9)) ** 2 * (10 / (r + 9)) for r in risks) / 8
         # ρq/(ρq+1−q) over q, twice, and (1−q)/(ρq+1−q) over 1−q, once; half of the weight is on the first stamp.
         assert evidence((Counts(10, 2, 90, 1),)) == (pytest.approx(0.5 + 0.5 * mean), 0)
 
@@ -178,6 +178,10 @@ class TestLatency:
         assert quantile_at_most_ms({latency_cell(100): 50}, 0.95) == math.inf
         assert quantile_at_most_ms({latency_cell(100): 1000, 40: 30}, 0.95) == 100.0
         assert quantile_at_most_ms({}, 0.95) == math.inf
+        # Of 100, the sixtieth for a median; of one, that one for the first tenth.
+        assert quantile_at_most_ms({3: 60, 7: 40}, 0.5) == float(LATENCY_EDGES_MS[3])
+        assert quantile_at_most_ms({3: 59, 7: 41}, 0.5) == float(LATENCY_EDGES_MS[7])
+        assert quantile_at_most_ms({3: 1}, 0.1) == float(LATENCY_EDGES_MS[3])
 
     def test_slower(self) -> None:
         """A tenth above the bound is more than a twentieth, when there is enough of it; a thirtieth is not."""
@@ -217,6 +221,7 @@ def test_wait() -> None:
     assert wait_s(0, 0, 0.0) == 0.0
     assert wait_s(60, 0, 100.0) is None
     assert wait_s(60, 20, 0.0) is None
+    assert wait_s(60, 1, 0.5) == 29.5
 
 
 def test_merged() -> None:

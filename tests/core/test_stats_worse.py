@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pointsman.core.ramp_model import CANARY_STEPS, Arm, RampPolicy
-from pointsman.core.stats import typical_ratio, weighted, worse
+from pointsman.core.stats import Counts, distinct, evidence, typical_ratio, weighted, worse
 
 POLICY = RampPolicy(steps=CANARY_STEPS)
 MANY = (1 << 64) - 1
@@ -78,6 +78,16 @@ class TestWorse:
         assert worse([(arm(9, 200, ONE), arm(20, 4000, ONE))], POLICY).worse
         assert not worse([(arm(900, 20_000, ONE), arm(2000, 400_000, ONE))], POLICY).worse
 
+    @pytest.mark.parametrize(("limit", "is_worse"), [(0.44, True), (0.46, False)])
+    def test_standard_error(self, limit: float, is_worse: bool) -> None:
+        """40 % of 100 are 40 ± 4.9 %."""
+        policy = RampPolicy(steps=CANARY_STEPS, abort_ratio=limit, abort_excess=1.0)
+        assert worse([(arm(40, 100, ONE), arm(20, 2000, ONE))], policy).worse is is_worse
+
+    def test_no_outage(self) -> None:
+        """While the control fails to no more than 5 %, it need not be twice as much."""
+        assert worse([(arm(7000, 100_000, ONE), arm(4000, 100_000, ONE))], POLICY).worse
+
     @pytest.mark.parametrize(("failed", "is_worse"), [(7000, False), (8500, True)])
     def test_in_an_outage(self, failed: int, is_worse: bool) -> None:
         """While the control fails to 40 % itself, a canary is to blame from twice that on."""
@@ -102,6 +112,20 @@ class TestWorse:
         """Three callers that failed thousands of times are little more than four failures, which are nothing."""
         canary = Arm(ok=6000, failed=4000, callers=0xFF << 32, callers_failing=0b111 << 32)
         assert worse([(canary, arm(1000, 90_000, callers=0xFFFF_FFFF))], POLICY).evidence < 1
+
+    def test_different_callers(self) -> None:
+        """Without failures by caller, evidence is of as many as linear counting finds, and one; ratios are of all."""
+        canary = Arm(ok=900, failed=100, callers=MANY, callers_failing=0b11_1111)
+        seen = worse([(canary, arm(8, 19_000))], POLICY)
+        counted = Counts(1000, 1 + distinct(0b11_1111), 19_000, 8)
+        assert seen.evidence == pytest.approx(evidence((counted,))[0])
+        assert seen.worse is (seen.evidence >= 100)
+        assert seen.worse
+
+    def test_nobody_failing(self) -> None:
+        """Failures that no caller is known of are no caller's."""
+        canary = Arm(ok=50, failed=50, callers=0b1, callers_failing=0)
+        assert not worse([(canary, arm(10, 1900, callers=0b1))], POLICY).worse
 
     def test_one_caller(self) -> None:
         """With one caller on both sides nobody could be told from anybody: all its failures count."""
@@ -155,7 +179,7 @@ class TestCallers:
         """How bad a caller is shows in calm times; in an outage it weighs as little as in them."""
         calm, outage = {1: 40, 2: 1, 3: 1}, {1: 100, 2: 100, 3: 100, 4: 100}
         assert weighted([calm, outage], 3, [True, False])[1] == pytest.approx(100 * 2 / 40 + 300)
-        assert weighted([outage], 3, [False]) == [400.0]
+        assert weighted([{1: 100, 2: 10, 3: 10}], 3, [False]) == [pytest.approx(31.0)]
 
     def test_many_busy_callers(self) -> None:
         """A bad canary with twenty busy callers is seen by their failures, where different callers alone hide it."""
@@ -182,7 +206,26 @@ class TestCallers:
         calm = (Arm(ok=900, failed=102, callers=0xF << 8, callers_failing=0b111 << 8), arm(10, 1000, 0xFF))
         outage = (Arm(ok=0, failed=400, callers=0xF << 8, callers_failing=0xF << 8), arm(400, 500, 0xFF))
         by_caller = [{8: 100, 9: 1, 10: 1}, {8: 250, 9: 50, 10: 50, 11: 50}]
-        assert worse([calm, outage], POLICY, by_caller).evidence < 1
+        expected = (Counts(1002, 4, 1000, 10), Counts(400, 155, 500, 400))
+        assert worse([calm, outage], POLICY, by_caller).evidence == pytest.approx(evidence(expected)[0])
+
+    def test_at_the_limit_of_calm(self) -> None:
+        """A control with exactly 5 % is calm."""
+        canary = Arm(ok=900, failed=102, callers=0xF << 8, callers_failing=0b111 << 8)
+        by_caller = [{8: 100, 9: 1, 10: 1}, {8: 100, 9: 100, 10: 100}]
+        stamps = [(canary, arm(50, 1000, 0xFF)), (canary, arm(51, 1000, 0xFF))]
+        expected = (Counts(1002, 4, 1000, 50), Counts(1002, 202, 1000, 51))
+        assert worse(stamps, POLICY, by_caller).evidence == pytest.approx(evidence(expected)[0])
+
+    def test_ratios_are_weighted_too(self) -> None:
+        """A caller with most of the failures does not lift the ratio over the limit either."""
+        callers = 0xFFFF << 40
+        canary = Arm(ok=99_000, failed=6000, callers=callers, callers_failing=callers)
+        by_caller = [{40: 4500, **dict.fromkeys(range(41, 56), 100)}]
+        seen = worse([(canary, arm(100, 100_000, 0xFFFF))], POLICY, by_caller)
+        assert seen.canary_ratio > POLICY.abort_ratio
+        assert seen.evidence > 1e6
+        assert not seen.worse
 
     def test_typical_ratio(self) -> None:
         """One caller with 30 of 40 failures counts like the third worst and one; of two callers, all count."""

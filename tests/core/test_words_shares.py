@@ -394,8 +394,7 @@ def test_rollback_is_not_forced(world: World) -> None:
 def test_rollback_to_what_is_gone(world: World) -> None:
     """A table with no route of today cannot be gone back to; one with a target that is gone is refused whole."""
     assert said(world, Verb.ROLLBACK, version="7.1", routes={"gone": {"x": 10_000}}) == (
-        False,
-        "table 7.1 has no route that exists today",
-    )
+        False, "table 7.1 has no route that exists today",
+    )  # fmt: skip
     assert not said(world, Verb.ROLLBACK, version="7.1", routes={**THEN, "small": {"nobody": 10_000}})[0]
     assert world.state.overlays == ()

@@ -48,7 +48,7 @@ async def production(store_url: str, keys: Keys):  # noqa: ANN201
 def waiting(environment: str = "development") -> State:
     """A state in which one rollout waits for that environment, and another for nobody."""
     one = replace(ROLLOUT, phase=RolloutPhase.WAITING, previous=environment)
-    return State(rollouts={"gateway": one, "second": replace(ROLLOUT, name="second")})
+    return State(rollouts={"gateway": one, "second": replace(ROLLOUT, name="second", previous=environment)})
 
 
 async def test_a_rollout_is_saved_and_loaded(store: Store, lease: Lease, decide: Decide) -> None:

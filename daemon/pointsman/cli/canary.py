@@ -51,17 +51,13 @@ def start(
     goal: Annotated[str, typer.Option("--to", help="The target that is tried.")] = ...,  # type: ignore[assignment]
     steps: Annotated[str | None, _option("--steps", "Percents that grow: 5,10,25,50,75,100")] = None,
     hold: Annotated[str | None, _option("--hold", "How long each step is watched: 2m")] = None,
-    first_hold: Annotated[
-        str | None, _option("--first-hold", "How long the first step is watched: 5m")
-    ] = None,
+    first_hold: Annotated[str | None, _option("--first-hold", "The same for the first step: 5m")] = None,
     samples: Annotated[str | None, _option("--samples", "Requests per step at least: 60,150,300")] = None,
     max_hold: Annotated[str | None, _option("--max-hold", "A step held for longer rolls back: 4h")] = None,
     bake: Annotated[str | None, _option("--bake", "Compared for so long after promotion: 30m")] = None,
-    require: Annotated[
-        str | None, _option("--require", "Gates that hold without evidence: latency,cost,accuracy,cache_hits")
-    ] = None,
+    require: Annotated[str | None, _option("--require", "Hold without: latency,cost,cache_hits …")] = None,
     approve_at: Annotated[
-        str | None, _option("--approve-at", "Steps that a person must approve: 50,100")
+        str | None, _option("--approve-at", "Steps for a person to approve: 50,100")
     ] = None,
     gates: Annotated[str | None, _option("--gates", "Only these of the configured external gates")] = None,
     budget: Annotated[float | None, _option("--budget-usd", "What the moved side may cost in all")] = None,

@@ -347,8 +347,15 @@ class Loop:
         return bool(self._unheard) and time.monotonic() < self._round_over
 
     async def _renew_beside(self, lease: Lease, beside: Beside) -> None:
-        unchanged = beside == self.shown.beside
-        if unchanged or self.shown.table is None or time.monotonic() < self._beside_at + RENEW_BESIDE_GAP_S:
+        table, known = self.shown.table, self.shown.beside.deadlines
+        if table is None or time.monotonic() < self._beside_at + RENEW_BESIDE_GAP_S:
+            return
+        # An overlay that is over may still stand in the table that proxies have. Without its deadline they would drop
+        # it at once for what that table says comes then, which is out of date: the next table says what comes.
+        named = {stage.overlay for route in table.routes.values() for stage in route.later}
+        kept = {overlay: known[overlay] for overlay in named & known.keys()}
+        beside = replace(beside, deadlines={**kept, **beside.deadlines})
+        if beside == self.shown.beside:
             return
         self._check_fence(lease)
         await self._store.renew_beside(lease, beside.reasons, beside.deadlines)

@@ -68,8 +68,7 @@ class Control:
         control = settings.control
         self._store = store
         self._listen = control.listen
-        self._interval_s = control.tick_interval_s
-        self._ttl_s = control.lease_ttl_s
+        self._interval_s, self._ttl_s = control.tick_interval_s, control.lease_ttl_s
         self._on_tick = on_tick
         self._clock = Clock(control.tick_interval_s)
         self._inbox = Inbox(self._clock.wake)

@@ -121,12 +121,18 @@ def _unwatched(ramp: Ramp, facts: Facts, gap_s: float) -> tuple[Ramp, list[Note]
 
 
 def _watched(ramp: Ramp, found: tuple[Finding, ...], elapsed_s: float) -> Ramp:
-    """Dwell counts only what was served; whatever begins to be served is observed from now on."""
-    if any(f.gate == "serving" and f.verdict is Verdict.HOLD for f in found):
+    """Dwell counts only what was served; whatever begins to be served is observed, or baked, from now on."""
+    if not _serves(found):
         return ramp
     if ramp.phase is RampPhase.SPREADING:
         return replace(ramp, phase=RampPhase.OBSERVING)
+    if ramp.phase is RampPhase.BAKING and not _serves(ramp.findings):
+        return ramp
     return replace(ramp, watched_s=ramp.watched_s + elapsed_s)
+
+
+def _serves(found: tuple[Finding, ...]) -> bool:
+    return any(f.gate == "serving" and f.verdict is Verdict.PASS for f in found)
 
 
 # --- holds

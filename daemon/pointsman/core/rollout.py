@@ -36,7 +36,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pointsman.core import overlays, ramping
-from pointsman.core.checks import RefusedError, checked_shares, tell
+from pointsman.core.checks import RefusedError, tell
 from pointsman.core.criteria import SOAK, judged
 from pointsman.core.evidence import Evidence, Verb, Word
 from pointsman.core.model import Note, Plan, State, Vantage
@@ -46,6 +46,7 @@ from pointsman.core.ramp_words import canary
 from pointsman.core.rollout_model import RUNNING, SERVING, Rollout, RolloutPhase, Seen, StageNews
 from pointsman.core.rollout_reports import due, filed
 from pointsman.core.rollout_seen import begun, counted, noted, span
+from pointsman.core.rollout_shares import nonzero, restored
 
 # Looks further apart than this do not count as watched; closer together than LOOK_S, a look with no news is not saved.
 WATCH_GAP_S: Final = 60.0
@@ -135,10 +136,10 @@ def _waiting(state: State, one: Rollout, look: Look) -> tuple[State, Rollout]:
     if state.freeze is not None:
         why = f"{state.freeze.owner} froze all movement: {state.freeze.reason}"
         return state, _held(one, look, [("frozen", why)])
-    shares = _nonzero(state.baselines[one.route].shares_bp)
+    shares = nonzero(state.baselines[one.route].shares_bp)
     if one.goal in shares and one.source not in shares:
         there = f"{one.goal} has the share already"
-        return state, _to_soak(begun(one, look.now_s), look, after_bp=shares, why=there)
+        return _to_soak(state, begun(one, look.now_s), look, after_bp=shares, why=there)
     word = Word(
         id="",
         verb=Verb.CANARY,
@@ -157,7 +158,7 @@ def _waiting(state: State, one: Rollout, look: Look) -> tuple[State, Rollout]:
         since_s=look.now_s,
         ramp=ramp.id,
         before=Arm(),
-        before_bp=_nonzero(ramp.from_bp),
+        before_bp=nonzero(ramp.from_bp),
         after_bp=ramp.to_bp,
         hold="",
         held_by=(),
@@ -185,24 +186,25 @@ def _cleared(one: Rollout, stages: Sequence[StageNews]) -> tuple[str, str]:
 
 def _ramping(state: State, one: Rollout, look: Look) -> tuple[State, Rollout]:
     ramp = state.ramps.get(one.route)
-    promoted = _nonzero(state.baselines[one.route].shares_bp) == one.after_bp
+    promoted = nonzero(state.baselines[one.route].shares_bp) == one.after_bp
     if ramp is None or ramp.id != one.ramp:
         if promoted:
-            return state, _to_soak(
-                one, look, after_bp=one.after_bp, why="its canary was promoted and is lost"
-            )
+            why = "its canary was promoted and is lost"
+            return _to_soak(state, one, look, after_bp=one.after_bp, why=why)
         lost = replace(
             one, phase=RolloutPhase.WAITING, since_s=look.now_s, cleared=one.cleared or "begun before"
         )
         return state, _told(lost, look, "lost", "has lost its canary, and begins anew")
     if ramp.phase is RampPhase.PROMOTED:
-        return state, _to_soak(one, look, after_bp=ramp.to_bp, why=f"the canary is promoted: {ramp.ended}")
+        return _to_soak(state, one, look, after_bp=ramp.to_bp, why=f"the canary is promoted: {ramp.ended}")
     if ramp.phase is RampPhase.ABORTED:
-        return _rolled_back(state, one, look, f"the canary is aborted: {ramp.ended}", "")
+        return state, _ended(one, look, RolloutPhase.ROLLED_BACK, f"the canary is aborted: {ramp.ended}")
     return state, replace(one, hold=f"the canary: {ramp.hold}" if ramp.hold else "")
 
 
-def _to_soak(one: Rollout, look: Look, *, after_bp: dict[str, int], why: str) -> Rollout:
+def _to_soak(
+    state: State, one: Rollout, look: Look, *, after_bp: dict[str, int], why: str
+) -> tuple[State, Rollout]:
     soaking = replace(
         one,
         phase=RolloutPhase.SOAKING,
@@ -213,7 +215,8 @@ def _to_soak(one: Rollout, look: Look, *, after_bp: dict[str, int], why: str) ->
         hold="",
         held_by=(),
     )
-    return _told(soaking, look, "soaking", f"soaks for {span(one.soak_s)}: {why}")
+    soaking = _told(soaking, look, "soaking", f"soaks for {span(one.soak_s)}: {why}")
+    return _soaking(state, soaking, replace(look, elapsed_s=0.0))
 
 
 # --- on the new side
@@ -238,7 +241,7 @@ def _outer_holds(state: State, one: Rollout, look: Look) -> list[tuple[str, str]
     """(what, why) of all that keeps the traffic from where it is to be watched."""
     held: list[tuple[str, str]] = []
     baseline = state.baselines[one.route]
-    if _nonzero(baseline.shares_bp) != one.after_bp:
+    if nonzero(baseline.shares_bp) != one.after_bp:
         why = (
             f"the baseline is not the promoted one any more: {tell(baseline.shares_bp)} by {baseline.author}"
         )
@@ -320,44 +323,8 @@ def _taken_back(state: State, one: Rollout, look: Look, why: str) -> tuple[State
             return state, blocked
         text = f"is no-go ({why}) and cannot go back yet: {hold}; what was moved stays"
         return state, _told(replace(blocked, since_s=look.now_s), look, "blocked", text)
-    state, back = _restored(state, one, look, why)
-    return _rolled_back(state, one, look, why, back)
-
-
-def _restored(state: State, one: Rollout, look: Look, why: str) -> tuple[State, str]:
-    """The state with the baseline of before, and what that is, in words."""
-    baseline = state.baselines[one.route]
-    if _nonzero(baseline.shares_bp) != one.after_bp:
-        return state, f"; the weights of {baseline.author} stay: {tell(baseline.shares_bp)}"
-    shares = dict(one.before_bp)
-    if not shares:
-        shares = dict(one.after_bp)
-        shares[one.source] = shares.get(one.source, 0) + shares.pop(one.goal)
-    try:
-        shares = checked_shares(look.plan, one.route, shares)
-    except RefusedError as error:
-        return state, f"; the shares of before do not fit any more ({error}): {tell(baseline.shares_bp)} stay"
-    new = replace(
-        baseline,
-        shares_bp=shares,
-        author=one.owner,
-        reason=f"rollout {one.name} rolled back: {why}",
-        at_s=look.now_s,
-        revision=baseline.revision + 1,
-    )
-    return replace(
-        state, baselines={**state.baselines, one.route: new}
-    ), f"; {one.route}: {tell(shares)} again"
-
-
-def _rolled_back(state: State, one: Rollout, look: Look, why: str, back: str) -> tuple[State, Rollout]:
-    one = _ended(one, look, RolloutPhase.ROLLED_BACK, why, back)
-    return state, one
-
-
-def _nonzero(shares: Mapping[str, int]) -> dict[str, int]:
-    """Shares as a ramp leaves them: a file may name targets that get nothing."""
-    return {target: share for target, share in shares.items() if share}
+    state, back = restored(state, one, look.plan, why, look.now_s)
+    return state, _ended(one, look, RolloutPhase.ROLLED_BACK, why, back)
 
 
 # --- told
