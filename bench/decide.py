@@ -5,6 +5,8 @@ Ticks, each decided from the state that the one before left:
   busy      one second of a fleet at work: probes of every target each 30 s and of every provider each 10 s (with
             1,000 targets 33 and 10), and new reports of 50 proxies on 200 targets each
   trip      the same, and one target of the first route fails five times in a row on one proxy: a table is published
+  ramps     one second with a canary on every tenth route (with 1,000 targets 20 of them): every proxy serves, beats,
+            and tells what it has newly seen of both sides of each; of targets it has nothing new to tell
 
 Sizes are 100 to 10,000 targets, 10 to a provider, with one route of five targets for every five. `growth` is the
 exponent of the time between this size and the one before: 1 is linear. CPU milliseconds on one core, with Python's
@@ -24,8 +26,9 @@ from bench.machine import percentile
 from bench.sheet import Sheet, Value
 from pointsman.config.plan import to_plan
 from pointsman.core.decide import decide
-from pointsman.core.evidence import UNARY, Evidence, Lane, ProbeResult, Report
+from pointsman.core.evidence import UNARY, ArmReport, Evidence, Lane, ProbeResult, Report, Verb, Word
 from pointsman.core.model import Plan, State
+from pointsman.core.ramp_model import ENDED
 from pointsman.core.table import Table, encode
 
 PROXIES = 50
@@ -51,6 +54,7 @@ class World:
         width = min(TARGETS_REPORTED, targets)
         starts = range(0, proxies * width, width)
         self._seen_by = [[names[(start + place) % targets] for place in range(width)] for start in starts]
+        self._arms: dict[str, dict[str, ArmReport]] = {}
         self._generate = itertools.cycle(self.plan.targets.values())
         self._reach = itertools.cycle(self.plan.providers)
         everything = [
@@ -95,6 +99,51 @@ class World:
         )
         return Evidence(probes=probes, reports=(replace(reports[0], targets=targets), *others))
 
+    def start_ramps(self) -> None:
+        """A canary on every tenth route, from its first target to its second."""
+        chains = [(name, route.chain) for name, route in self.plan.routes.items()]
+        words = tuple(
+            Word(
+                id=f"{2 + number}-0",
+                verb=Verb.CANARY,
+                author="bench",
+                reason="a bench",
+                args={"route": name, "from": chain[0], "to": chain[1]},
+            )
+            for number, (name, chain) in enumerate(chains[::10])
+        )
+        self.tick(Evidence(words=words))
+
+    def ramps(self) -> Evidence:
+        """Every proxy serves the present table, and has seen some more of every ramp."""
+        assert self.table is not None
+        self._beat += 1
+        seen = 20 * self._beat
+        arms = {
+            ramp.stamp: {
+                target: ArmReport(
+                    counts={"ok": seen, "outage": self._beat // 20},
+                    latency_ms=dict.fromkeys(range(20, 32), seen // 12),
+                    cost_usd=0.002 * seen,
+                    priced=seen,
+                    callers=0x5A5A_A5A5_1234_8765,
+                )
+                for target in (ramp.source, ramp.goal)
+            }
+            for ramp in self.state.ramps.values()
+            if ramp.phase not in ENDED
+        }
+        assert len(arms) == -(-len(self.plan.routes) // 10), "a ramp ended"
+        self._reports = tuple(
+            replace(
+                world.report(number, (), beat=self._beat, at_s=self.now_s, table=self.table),
+                ramps=arms,
+                serving=self.table.version,
+            )
+            for number in range(PROXIES)
+        )
+        return Evidence(probes=tuple(self._probes()), reports=self._reports)
+
     def _probes(self) -> Iterator[ProbeResult]:
         for target in itertools.islice(self._generate, max(1, len(self.plan.targets) // 30)):
             yield world.probe(target.provider, target.name, at_s=self.now_s)
@@ -113,11 +162,18 @@ class World:
 def measure(targets: int, times: int) -> dict[str, list[float]]:
     """Milliseconds of each kind of tick; "table" is the published table's size in bytes instead."""
     made = World(targets)
-    kinds: dict[str, Callable[[], Evidence]] = {"idle": made.idle, "busy": made.busy, "trip": made.trip}
+    kinds: dict[str, Callable[[], Evidence]] = {
+        "idle": made.idle,
+        "busy": made.busy,
+        "ramps": made.ramps,
+        "trip": made.trip,
+    }
     made.tick(made.busy())
     took: dict[str, list[float]] = {}
     for kind, evidence in kinds.items():
         took[kind] = []
+        if kind == "ramps":
+            made.start_ramps()
         for _ in range(min(times, TRIPS_MAX) if kind == "trip" else times):
             before = made.table
             took[kind].append(made.tick(evidence()))

@@ -247,9 +247,10 @@ def back_where_it_came_from(was: Ramp | None, after: Ramp, state: State) -> None
         assert not any(o.kind is OverlayKind.CANARY for o in own), "aborted, and its overlay is there"
         assert same(state.baselines[route].shares_bp, after.from_bp), "aborted, and the baseline is another"
     else:
-        failovers = [o.shares_bp for o in own if o.kind is OverlayKind.FAILOVER]
-        kept = failovers[0] if failovers else state.baselines[route].shares_bp
-        assert same(kept, after.from_bp), "aborted, and the shares are others"
+        failovers = [o for o in own if o.kind is OverlayKind.FAILOVER]
+        kept = failovers[0].shares_bp if failovers else state.baselines[route].shares_bp
+        anew = any(begun(overlay, after.looked_s) for overlay in failovers)
+        assert anew or same(kept, after.from_bp), "aborted, and the shares are others"
     assert after.ended
     if was is not None and was.progress_bp:
         now_s = after.looked_s
@@ -304,7 +305,10 @@ def callers_stay(old: Table | None, new: Table, before: State, decision: Decisio
     """
     for name, route in new.routes.items():
         was = old.routes.get(name) if old else None
-        if was is None or was.anchor_bp != route.anchor_bp or was.closed or route.closed:
+        if was is None or before.plan is not decision.state.plan:
+            continue
+        assert was.anchor_bp == route.anchor_bp, "the anchor drags"
+        if was.closed or route.closed:
             continue
         pairs = set(zip(settled(name, was), settled(name, route), strict=True))
         moves = {(one, other) for one, other in pairs if one != other}

@@ -85,7 +85,6 @@ def busy(evidence: Evidence) -> Evidence:
             callers=rng.getrandbits(64),
             callers_failing=rng.getrandbits(64),
             synthetic={"ok": rng.randrange(1000), "outage": rng.randrange(1000)},
-            outstanding=rng.randrange(100),
             rate_limit=RateLimit(remaining_ratio=rng.random()),
             ejected=True,
         )

@@ -107,13 +107,13 @@ def test_a_stranger(world: World) -> None:
 
 
 def test_probed(world: World) -> None:
-    """Probes that say something of the target are counted for the window; a caller's fault says nothing."""
+    """Probes that say how it answers are counted for the window; a caller's fault and a refused key say nothing of it."""
     for text in ("ok", "ok", "500", "400", "401"):
         world.probe("meta", text)
     world.tick(1)
     assert world.state.plan is not None
 
-    assert probed(world.state.health["meta"], world.state.plan, world.now_s) == (2, 2)
+    assert probed(world.state.health["meta"], world.state.plan, world.now_s) == (2, 1)
     assert probed(world.state.health["meta"], world.state.plan, world.now_s + 700) == (0, 0)
 
 

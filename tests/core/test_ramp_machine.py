@@ -59,16 +59,18 @@ class Ramps(RuleBasedStateMachine):
         apart_s=st.sampled_from([1.0, 4.0]),
         failing=st.sampled_from([0, 0, 0, 1, 20]),
         control_failing=st.sampled_from([0, 0, 0, 20]),
+        each=st.sampled_from([40, 40, 3]),
     )
-    def traffic(self, looks: int, apart_s: float, failing: int, control_failing: int) -> None:
-        """All proxies serve, and see forty requests of each side."""
+    def traffic(self, looks: int, apart_s: float, failing: int, control_failing: int, each: int = 40) -> None:
+        """All proxies serve, and see so many requests of each side."""
         for _ in range(looks):
             self.world.serve(*self.serving)
             for name in ROUTES:
                 ramp = self.world.state.ramps.get(name)
                 for target in NAMES:
                     bad = failing if ramp and target in ramp.gainers else control_failing
-                    self.world.moved("p1", target, 40 - bad, bad, route=name)
+                    bad = min(bad, each)
+                    self.world.moved("p1", target, each - bad, bad, route=name)
             for target in NAMES:
                 if self.world.state.health[target].phase.value in {"healthy", "recovering"}:
                     self.world.probe(target, "ok")
@@ -89,8 +91,10 @@ class Ramps(RuleBasedStateMachine):
             self.world.serve(*self.serving)
             self.world.tick(4.0)
 
-    @rule(back_s=st.sampled_from([0.5, 30.0, 1_000.0]))
-    def the_clock_goes_back(self, back_s: float) -> None:
+    @rule(back_s=st.sampled_from([0.5, 30.0, 1_000.0]), heard=st.booleans())
+    def the_clock_goes_back(self, back_s: float, heard: bool) -> None:
+        if heard:
+            self.world.serve(*self.serving)
         self.world.tick(-back_s)
 
     @rule()
@@ -194,6 +198,28 @@ class Ramps(RuleBasedStateMachine):
         for said in (Verb.RAMP_ABORT, verb) if first else (verb, Verb.RAMP_ABORT):
             self.world.say(said, route=route)
         self.world.tick(1)
+
+    @rule(route=ROUTE)
+    def a_pause(self, route: str) -> None:
+        """Whatever its evidence."""
+        self.world.say(Verb.RAMP_PAUSE, route=route)
+        self.traffic(8, 4.0, 0, 0)
+
+    @rule(route=ROUTE, source=TARGETS, goal=TARGETS, looks=st.sampled_from([1, 12]))
+    def there_and_back(self, route: str, source: str, goal: str, looks: int) -> None:
+        """A failover, and on the way back from it an abort."""
+        self.failover(route, source, goal, {})
+        self.failback(route, {})
+        self.traffic(looks, 2.0, 0, 0)
+        self.steer(route, Verb.RAMP_ABORT)
+
+    @rule(route=ROUTE, way=st.permutations(NAMES), looks=st.sampled_from([1, 12]))
+    def failover_over_failover(self, route: str, way: list[str], looks: int) -> None:
+        """The second one step by step, and not to its end."""
+        self.failover(route, way[0], way[1], {})
+        self.failover(route, way[1], way[2], {"mode": "gradual"})
+        self.traffic(looks, 2.0, 0, 0)
+        self.steer(route, Verb.RAMP_ABORT)
 
     # faults of the installation
 

@@ -41,6 +41,19 @@ def test_a_no_go_restores_the_old_baseline() -> None:
     assert world.filed[-1].findings[1].gate == "errors"
 
 
+def test_a_rollback_does_not_wait_for_its_turn() -> None:
+    """However young the present table is, the one without the new side goes out."""
+    world = RolloutWorld(no_go=LIMIT)
+    world.soaking()
+    world.say(Verb.SET_WEIGHTS, route="other", shares_bp={"bedrock": 10_000})
+    world.tick(0.1)
+    world.traffic(failed=40)
+    world.tick(0.1)
+
+    assert world.one.phase is RolloutPhase.ROLLED_BACK
+    assert world.shares() == {"bedrock": 100.0}
+
+
 def tripped(world: RolloutWorld, *targets: str) -> None:
     for target in targets:
         world.live("p1", target, "refused", 5)

@@ -10,6 +10,7 @@ from rollouts import CAUSE, RolloutWorld, go_of
 from pointsman.core.evidence import Verb
 from pointsman.core.model import State
 from pointsman.core.rollout_model import MOVED, RUNNING, Bounds, Rollout, RolloutPhase
+from pointsman.core.rollout_shares import nonzero
 from pointsman.core.table import FULL_BP
 
 P = RolloutPhase
@@ -35,14 +36,27 @@ TARGETS = st.sampled_from(["bedrock", "google"])
 class AnyRollout(RuleBasedStateMachine):
     """One rollout of a stage with a stage before it, a proxy that may be silent, a clock that may leap."""
 
-    @initialize(approval=st.booleans(), requests=st.sampled_from([0, 30]))
-    def begin(self, approval: bool, requests: int) -> None:
+    @initialize(
+        approval=st.booleans(),
+        requests=st.sampled_from([0, 30]),
+        stands=st.sampled_from(["soaking", "soaking", "soaking", "ramping", "waiting", "not begun"]),
+    )
+    def begin(self, approval: bool, requests: int, stands: str) -> None:
         self.world = RolloutWorld(
-            "staging", approval=approval, min_requests=requests, soak_s=300.0, again_soak_s=600.0, **BOUNDS
+            "staging", approval=approval, min_requests=requests, soak_s=120.0, again_soak_s=240.0, **BOUNDS
         )
         self.said: list[Verb] = []
         self.watchable_s = 0.0
         self.decide()
+        if stands == "not begun":
+            return
+        self.word(Verb.ROLLOUT_START, keep=False)
+        if stands == "waiting":
+            return
+        self.word(Verb.ROLLOUT_GO, keep=False)
+        if stands == "soaking":
+            self.all_is_well(9)
+            assert self.world.one.phase is P.SOAKING
 
     def decide(self, after_s: float = 0.0) -> None:
         before, told = self.world.state, len(self.world.notes)
@@ -77,19 +91,35 @@ class AnyRollout(RuleBasedStateMachine):
             assert new.total.new.requests >= new.stage.min_requests or "requests" in new.overruled
         if new.phase is P.ROLLED_BACK and decided:
             assert new.ended
-            shares = {t: s for t, s in self.world.state.baselines["chat"].shares_bp.items() if s}
-            was = {t: s for t, s in before.baselines["chat"].shares_bp.items() if s}
-            assert shares != new.after_bp or was != new.after_bp or not new.after_bp
+            shares = nonzero(self.world.state.baselines["chat"].shares_bp)
+            was = nonzero(before.baselines["chat"].shares_bp)
+            assert shares != new.after_bp or was != new.after_bp, "it took nothing back"
 
     @rule(after_s=st.sampled_from([0.5, 1.0, 10.0, 30.0, 60.0, 61.0, 3600.0, 200_000.0, -5.0, -4000.0]))
     def time_passes(self, after_s: float) -> None:
         self.decide(after_s)
 
-    @rule(times=st.sampled_from([5, 40, 70]))
+    @rule(times=st.sampled_from([3, 8, 15, 31]))
     def all_is_well(self, times: int) -> None:
         for _ in range(times):
             self.world.watched()
             self.decide(10.0)
+
+    @rule(times=st.sampled_from([4, 7, 13]))
+    def a_good_while(self, times: int) -> None:
+        """With traffic that is well, as on most days."""
+        for _ in range(times):
+            self.world.watched()
+            self.world.traffic("google", ok=20)
+            self.decide(10.0)
+
+    @rule()
+    def a_good_night(self) -> None:
+        self.all_is_well(26)
+
+    @rule()
+    def a_person_says_yes(self) -> None:
+        self.word(Verb.ROLLOUT_APPROVE, keep=False)
 
     @rule(who=TARGETS, ok=st.sampled_from([0, 20, 200]), failed=st.sampled_from([0, 0, 0, 1, 30]))
     def traffic(self, who: str, ok: int, failed: int) -> None:
@@ -102,7 +132,10 @@ class AnyRollout(RuleBasedStateMachine):
         self.world.live("p1", who, "refused", 5)
         self.decide(0.2)
 
-    @rule(verb=st.sampled_from([*WORDS, *WORDS, Verb.ROLLOUT_OVERRULE, Verb.ROLLOUT_GO]), keep=st.booleans())
+    @rule(
+        verb=st.sampled_from([*WORDS, Verb.ROLLOUT_AGAIN, Verb.ROLLOUT_OVERRULE, Verb.ROLLOUT_GO]),
+        keep=st.booleans(),
+    )
     def word(self, verb: Verb, keep: bool) -> None:
         args = {"stage": "development", "root_cause": CAUSE, "keep": keep}
         self.world.say(verb, name="gateway", **args)
@@ -116,7 +149,7 @@ class AnyRollout(RuleBasedStateMachine):
         self.world.say(verb, route="chat")
         self.decide()
 
-    @rule(google=st.sampled_from([0, 5_000, FULL_BP]))
+    @rule(google=st.sampled_from([FULL_BP, FULL_BP, 0, 5_000]))
     def weights(self, google: int) -> None:
         self.world.say(
             Verb.SET_WEIGHTS, route="chat", shares_bp={"google": google, "bedrock": FULL_BP - google}
@@ -183,4 +216,4 @@ class AnyRollout(RuleBasedStateMachine):
 
 
 TestAnyRollout = AnyRollout.TestCase
-TestAnyRollout.settings = settings(max_examples=40, stateful_step_count=40)
+TestAnyRollout.settings = settings(max_examples=200, stateful_step_count=50)

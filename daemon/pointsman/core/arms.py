@@ -16,7 +16,7 @@ from pointsman.core.ramp_model import Arm, Ramp, Tally
 from pointsman.core.stats import merged
 
 # What a caller sees as a failure of the target: everything that falls over, or breaks a stream.
-FAILING: Final = tuple(
+FAILING: Final = frozenset(
     fault.value
     for fault, consequence in CONSEQUENCES.items()
     if consequence.effect not in {Effect.NONE, Effect.SUCCESS}
@@ -40,30 +40,40 @@ class Sides(Struct, frozen=True, kw_only=True):
 def news(report: ArmReport, counted: ArmReport | None) -> Arm:
     """What `report` says beyond what was counted already."""
     old = counted or _NOTHING
+    ok, failed = _more(report.counts, old.counts)
+    synthetic_ok, synthetic_failed = _more(report.synthetic, old.synthetic) if report.synthetic else (0, 0)
     return Arm(
-        ok=_more(report.counts, old.counts, (Fault.OK.value,)),
-        failed=_more(report.counts, old.counts, FAILING),
+        ok=ok,
+        failed=failed,
         latency_ms=_cells(report.latency_ms, old.latency_ms),
         first_token_ms=_cells(report.first_token_ms, old.first_token_ms),
         cost_usd=max(0.0, report.cost_usd - old.cost_usd),
         priced=max(0, report.priced - old.priced),
         callers=report.callers,
         callers_failing=report.callers_failing,
-        synthetic_ok=_more(report.synthetic, old.synthetic, (Fault.OK.value,)),
-        synthetic_failed=_more(report.synthetic, old.synthetic, FAILING),
+        synthetic_ok=synthetic_ok,
+        synthetic_failed=synthetic_failed,
     )
 
 
 _NOTHING: Final = ArmReport()
 
 
-def _more(new: Mapping[str, int], old: Mapping[str, int], faults: Iterable[str]) -> int:
-    return sum(max(0, new.get(fault, 0) - old.get(fault, 0)) for fault in faults)
+def _more(new: Mapping[str, int], old: Mapping[str, int]) -> tuple[int, int]:
+    """How many more there are: (good, failed)."""
+    ok = failed = 0
+    for fault, count in new.items():
+        more = count - old.get(fault, 0)
+        if more > 0 and fault == Fault.OK:
+            ok += more
+        elif more > 0 and fault in FAILING:
+            failed += more
+    return ok, failed
 
 
 def _cells(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int]:
-    more = {cell: count - old.get(cell, 0) for cell, count in new.items()}
-    return {cell: count for cell, count in more.items() if count > 0}
+    known = old.get
+    return {cell: more for cell, count in new.items() if (more := count - known(cell, 0)) > 0}
 
 
 def with_news(ramp: Ramp, seen: Mapping[str, Mapping[str, Arm]]) -> Ramp:

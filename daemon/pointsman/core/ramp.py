@@ -29,7 +29,8 @@ file.
 (3) Frozen because the control fails too, it looks every `ANEW_S` at what the control did since. Once that is well, the
     step begins anew, so that a trouble which was everybody's is not held against it.
 
-Time counts only while it is watched: between two looks that are close together. A leap of the clock moves nothing.
+Time counts only while it is watched: of what lies between two looks, the last 10 s at most (at the default). A leap of
+the clock moves nothing.
 """
 
 from typing import Final
@@ -46,6 +47,8 @@ from pointsman.core.table import FULL_BP, percent
 
 TRIP_GRACE_S: Final = 60.0
 ANEW_S: Final = 60.0
+# A look tells of so much of `unwatched_s` before it: what a new leader finds, nobody watched.
+TOLD_OF: Final = 1 / 6
 # A ramp is given up sooner than its overlay runs out in the proxies, so that it never goes on from another share.
 WATCHED: Final = 0.8
 # While one of these holds, the time of the others does not count: a person or a calendar is what is waited for, and
@@ -106,7 +109,7 @@ def _looked(ramp: Ramp, facts: Facts) -> tuple[Ramp, float, float]:
     after = replace(ramp, looked_s=facts.now_s)
     if gap_s > WATCHED * ramp.policy.unwatched_s:
         return after, 0.0, gap_s
-    return after, max(0.0, gap_s), 0.0
+    return after, max(0.0, min(gap_s, TOLD_OF * ramp.policy.unwatched_s)), 0.0
 
 
 def _unwatched(ramp: Ramp, facts: Facts, gap_s: float) -> tuple[Ramp, list[Note]]:

@@ -8,7 +8,7 @@ failover   a failover overlay, kept by proxies        that overlay, until a fail
 failback   the failover's overlay, share by share     no overlay                             the failover's shares
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -57,7 +57,7 @@ def advance(
     for before in moving:
         counted = _with_answers(arms.with_news(before, seen), evidence)
         counted = _spread(counted, published)
-        facts = _facts(counted, state, live, out, published, now_s)
+        facts = _facts(counted, state, evidence, live, out, published, now_s)
         after, told = ramp.step(counted, facts)
         notes += told
         state = settled(state, before, after, now_s)
@@ -66,18 +66,17 @@ def advance(
 
 def fresh(known: Mapping[str, Vantage], now: Mapping[str, Vantage]) -> dict[str, dict[str, Arm]]:
     """What proxies saw of ramps since they were last counted: stamp → target → its arm."""
-    seen: dict[str, dict[str, Arm]] = {}
+    seen: dict[str, dict[str, list[Arm]]] = {}
     for name, vantage in now.items():
         before = known.get(name)
         if vantage is before or vantage.troubled:
             continue
         counted = before.arms if before is not None and before.boot == vantage.boot else {}
         for stamp, targets in vantage.arms.items():
-            of_stamp = seen.setdefault(stamp, {})
+            of_stamp, before_it = seen.setdefault(stamp, {}), counted.get(stamp, {})
             for target, report in targets.items():
-                new = arms.news(report, counted.get(stamp, {}).get(target))
-                of_stamp[target] = merged((of_stamp[target], new)) if target in of_stamp else new
-    return seen
+                of_stamp.setdefault(target, []).append(arms.news(report, before_it.get(target)))
+    return {stamp: {t: merged(told) for t, told in targets.items()} for stamp, targets in seen.items()}
 
 
 def _with_answers(one: Ramp, evidence: Evidence) -> Ramp:
@@ -100,7 +99,13 @@ def _spread(one: Ramp, published: Table | None) -> Ramp:
 
 
 def _facts(
-    one: Ramp, state: State, live: list[str], out: Mapping[str, str], published: Table | None, now_s: float
+    one: Ramp,
+    state: State,
+    evidence: Evidence,
+    live: list[str],
+    out: Mapping[str, str],
+    published: Table | None,
+    now_s: float,
 ) -> Facts:
     entry = published.routes.get(one.route) if published else None
     spread = one.spread
@@ -114,9 +119,15 @@ def _facts(
         proxies=len(live),
         out={target: why for target, why in out.items() if target in members},
         answered_s={t: state.health[t].last_success_s for t in members if t in state.health},
+        overdue=_overdue(members, evidence, live),
         over=_over(one, state),
         frozen=f"{freeze.owner} froze all movement: {freeze.reason}" if freeze else "",
     )
+
+
+def _overdue(members: Iterable[str], evidence: Evidence, live: list[str]) -> dict[str, int]:
+    heard = [report.targets for report in evidence.reports if report.proxy in live]
+    return {t: sum(targets[t].outstanding for targets in heard if t in targets) for t in members}
 
 
 def _over(one: Ramp, state: State) -> str:

@@ -42,7 +42,6 @@ UNREAD: Final = (
     "callers",
     "callers_failing",
     "synthetic",
-    "outstanding",
     "rate_limit",
     "ejected",
 )

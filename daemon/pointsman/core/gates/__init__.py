@@ -10,6 +10,8 @@ in which they are asked and told. To add one, write the file and name it here.
     dwell      the step's time is not over                       –
     samples    too few requests of the moved side                –
     errors     the moved side's error rate is over its limit     sequential evidence that it is worse
+    pending    requests of the moved side hang, longer than is   –
+               usual and more of them than of the control
     latency    p95 over 1.5 × the control's, or over 30 s        evidence that it has doubled
     cost       a request costs over 1.2 × the control's          the ramp's budget is spent
     quality    no evidence yet (accuracy, cache hits): absent    –
@@ -32,6 +34,7 @@ from pointsman.core.gates.dwell import dwell
 from pointsman.core.gates.errors import errors
 from pointsman.core.gates.external import external
 from pointsman.core.gates.latency import latency
+from pointsman.core.gates.pending import pending
 from pointsman.core.gates.quality import accuracy, cache_hits
 from pointsman.core.gates.samples import samples
 from pointsman.core.gates.serving import serving
@@ -46,6 +49,7 @@ GATES: Final[tuple[Gate, ...]] = (
     dwell,
     samples,
     errors,
+    pending,
     latency,
     cost,
     accuracy,
@@ -60,6 +64,7 @@ NAMES: Final = (
     "dwell",
     "samples",
     "errors",
+    "pending",
     "latency",
     "cost",
     "accuracy",

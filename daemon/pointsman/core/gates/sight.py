@@ -13,6 +13,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     `published`: the table that proxies read carries the ramp's stamp; `lagging`: live proxies that do not route by it
     yet; `proxies`: how many live. `out`: target → why it gets nothing now. `answered_s`: target → its last success.
+    `overdue`: target → open requests that have waited far longer than is usual there.
     `over`: the stronger overlay that lies over the ramp's, in words.
     `frozen`: who froze all movement and why.
     """
@@ -23,6 +24,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     proxies: int = 1
     out: Mapping[str, str] = {}
     answered_s: Mapping[str, float] = {}
+    overdue: Mapping[str, int] = {}
     over: str = ""
     frozen: str = ""
 
