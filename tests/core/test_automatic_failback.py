@@ -107,7 +107,7 @@ def test_a_stranger(world: World) -> None:
 
 
 def test_probed(world: World) -> None:
-    """Probes that say how it answers are counted for the window; a caller's fault and a refused key say nothing of it."""
+    """Probes that say how it answers are counted for the window; a caller's fault and a refused key are not."""
     for text in ("ok", "ok", "500", "400", "401"):
         world.probe("meta", text)
     world.tick(1)

@@ -33,7 +33,7 @@ def test_what_counts_as_failed() -> None:
     """Everything that a caller suffers from is a failure; what is the caller's own fault is in neither count."""
     counts = {"ok": 1, "caller": 2, "content_filter": 3, "abandoned": 4, "outage": 5, "overload": 6, "rate_limit": 7,
               "capacity": 8, "credential": 9, "quota": 10}  # fmt: skip
-    arm = news(ArmReport(counts=counts, synthetic={"ok": 3, "outage": 2, "caller": 1}), None)
+    arm = news([(ArmReport(counts=counts, synthetic={"ok": 3, "outage": 2, "caller": 1}), None)])
 
     assert (arm.ok, arm.failed, arm.requests) == (1, 45, 46)
     assert (arm.synthetic_ok, arm.synthetic_failed) == (3, 2)
@@ -48,7 +48,7 @@ def test_what_is_new() -> None:
         cost_usd=1.5, priced=7, callers=7, callers_failing=4, synthetic={"ok": 2},
     )  # fmt: skip
 
-    assert news(new, old) == Arm(
+    assert news([(new, old)]) == Arm(
         ok=2, failed=1, latency_ms={4: 1, 9: 1}, first_token_ms={2: 1}, cost_usd=0.5, priced=2, callers=7,
         callers_failing=4, synthetic_ok=2,
     )  # fmt: skip
@@ -58,7 +58,18 @@ def test_nothing_is_ever_taken_away() -> None:
     """A report that tells less than the one before tells nothing."""
     old = ArmReport(counts={"ok": 5}, latency_ms={3: 5}, cost_usd=1.0, priced=5)
 
-    assert news(ArmReport(), old) == Arm()
+    assert news([(ArmReport(), old)]) == Arm()
+
+
+def test_several_reports() -> None:
+    """What several proxies tell of one target is summed, and their callers are those of all."""
+    one = ArmReport(counts={"ok": 1}, latency_ms={3: 1}, cost_usd=0.5, priced=1, callers=1)
+    other = ArmReport(counts={"ok": 2, "outage": 1}, latency_ms={3: 2}, callers=6, callers_failing=2)
+
+    assert news([(one, None), (other, one)]) == Arm(
+        ok=2, failed=1, latency_ms={3: 2}, cost_usd=0.5, priced=1, callers=7, callers_failing=2
+    )
+    assert news([]) == Arm()
 
 
 # --- tallies

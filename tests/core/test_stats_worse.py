@@ -171,6 +171,14 @@ class TestCallers:
             pytest.approx(10 * 3 / 40),
         ]
 
+    def test_more_bad_callers(self) -> None:
+        """Of eight or seven failing callers the fourth worst is the measure, if that is more than are needed."""
+        eight = {1: 50, 2: 40, 3: 30, 4: 3, 5: 1, 6: 1, 7: 1, 8: 1}
+        assert weighted([eight], 3, [True]) == [pytest.approx(4 * 3 + 3 + 4)]
+        assert weighted([eight], 5, [True]) == [pytest.approx(2 * 4 + 4)]
+        seven = {1: 50, 2: 40, 3: 30, 4: 3, 5: 1, 6: 1, 7: 1}
+        assert weighted([seven], 3, [True]) == [pytest.approx(4 * 3 + 3 + 3)]
+
     def test_fewer_than_needed(self) -> None:
         """With two failing callers where three are needed, each counts once."""
         assert weighted([{1: 30, 2: 2}], 3, [True]) == [pytest.approx(2.0)]

@@ -37,20 +37,41 @@ class Sides(Struct, frozen=True, kw_only=True):
         return self.moved.requests / both if both else 0.0
 
 
-def news(report: ArmReport, counted: ArmReport | None) -> Arm:
-    """What `report` says beyond what was counted already."""
-    old = counted or _NOTHING
-    ok, failed = _more(report.counts, old.counts)
-    synthetic_ok, synthetic_failed = _more(report.synthetic, old.synthetic) if report.synthetic else (0, 0)
+# A report, and what was counted of the same proxy, boot, stamp and target before.
+Told = tuple[ArmReport, ArmReport | None]
+
+
+def news(told: Iterable[Told]) -> Arm:
+    """What these reports of one target say, all together, beyond what was counted already.
+
+    One pass that makes nothing in between: with 20 ramps and 50 proxies it sees 2,000 reports a second.
+    """
+    ok = failed = synthetic_ok = synthetic_failed = priced = callers = callers_failing = 0
+    cost_usd = 0.0
+    latency_ms: dict[int, int] = {}
+    first_token_ms: dict[int, int] = {}
+    for report, counted in told:
+        old = counted or _NOTHING
+        good, bad = _more(report.counts, old.counts)
+        ok, failed = ok + good, failed + bad
+        if report.synthetic:
+            good, bad = _more(report.synthetic, old.synthetic)
+            synthetic_ok, synthetic_failed = synthetic_ok + good, synthetic_failed + bad
+        _add_cells(latency_ms, report.latency_ms, old.latency_ms)
+        _add_cells(first_token_ms, report.first_token_ms, old.first_token_ms)
+        cost_usd += max(0.0, report.cost_usd - old.cost_usd)
+        priced += max(0, report.priced - old.priced)
+        callers |= report.callers
+        callers_failing |= report.callers_failing
     return Arm(
         ok=ok,
         failed=failed,
-        latency_ms=_cells(report.latency_ms, old.latency_ms),
-        first_token_ms=_cells(report.first_token_ms, old.first_token_ms),
-        cost_usd=max(0.0, report.cost_usd - old.cost_usd),
-        priced=max(0, report.priced - old.priced),
-        callers=report.callers,
-        callers_failing=report.callers_failing,
+        latency_ms=latency_ms,
+        first_token_ms=first_token_ms,
+        cost_usd=cost_usd,
+        priced=priced,
+        callers=callers,
+        callers_failing=callers_failing,
         synthetic_ok=synthetic_ok,
         synthetic_failed=synthetic_failed,
     )
@@ -64,16 +85,20 @@ def _more(new: Mapping[str, int], old: Mapping[str, int]) -> tuple[int, int]:
     ok = failed = 0
     for fault, count in new.items():
         more = count - old.get(fault, 0)
-        if more > 0 and fault == Fault.OK:
+        if more <= 0:
+            continue
+        if fault == Fault.OK:
             ok += more
-        elif more > 0 and fault in FAILING:
+        elif fault in FAILING:
             failed += more
     return ok, failed
 
 
-def _cells(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int]:
-    known = old.get
-    return {cell: more for cell, count in new.items() if (more := count - known(cell, 0)) > 0}
+def _add_cells(cells: dict[int, int], new: Mapping[int, int], old: Mapping[int, int]) -> None:
+    for cell, count in new.items():
+        more = count - old.get(cell, 0)
+        if more > 0:
+            cells[cell] = cells.get(cell, 0) + more
 
 
 def with_news(ramp: Ramp, seen: Mapping[str, Mapping[str, Arm]]) -> Ramp:

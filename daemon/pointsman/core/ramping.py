@@ -18,7 +18,6 @@ from pointsman.core.evidence import Evidence
 from pointsman.core.gates.sight import Facts
 from pointsman.core.model import Baseline, Note, OnExpiry, Overlay, OverlayKind, State, Vantage
 from pointsman.core.ramp_model import ENDED, Arm, Ramp, RampKind, RampPhase
-from pointsman.core.stats import merged
 from pointsman.core.table import FULL_BP, Table, Version
 
 NEVER: Final = Version(0, 0)
@@ -66,17 +65,17 @@ def advance(
 
 def fresh(known: Mapping[str, Vantage], now: Mapping[str, Vantage]) -> dict[str, dict[str, Arm]]:
     """What proxies saw of ramps since they were last counted: stamp → target → its arm."""
-    seen: dict[str, dict[str, list[Arm]]] = {}
+    told: dict[str, dict[str, list[arms.Told]]] = {}
     for name, vantage in now.items():
         before = known.get(name)
         if vantage is before or vantage.troubled:
             continue
         counted = before.arms if before is not None and before.boot == vantage.boot else {}
         for stamp, targets in vantage.arms.items():
-            of_stamp, before_it = seen.setdefault(stamp, {}), counted.get(stamp, {})
+            of_stamp, before_it = told.setdefault(stamp, {}), counted.get(stamp, {})
             for target, report in targets.items():
-                of_stamp.setdefault(target, []).append(arms.news(report, before_it.get(target)))
-    return {stamp: {t: merged(told) for t, told in targets.items()} for stamp, targets in seen.items()}
+                of_stamp.setdefault(target, []).append((report, before_it.get(target)))
+    return {stamp: {t: arms.news(of_target) for t, of_target in own.items()} for stamp, own in told.items()}
 
 
 def _with_answers(one: Ramp, evidence: Evidence) -> Ramp:
@@ -171,8 +170,6 @@ def _apportioned(given: int, gains: Mapping[str, int]) -> dict[str, int]:
 
 def settled(state: State, before: Ramp, after: Ramp, now_s: float) -> State:
     """The state with the ramp as it is now, and its shares where they belong."""
-    if after is before:
-        return state
     state = replace(state, ramps={**state.ramps, after.route: after})
     if after.before is not None and before.before is None and after.kind is not RampKind.FAILBACK:
         state = _promoted(state, after, now_s)

@@ -11,12 +11,13 @@ worse, each failure of that stamp is the canary's with probability q; if its req
 the trouble may have begun. (The test of counts given their sum is that of Lindon and Malek, "Anytime-Valid Inference
 for Multinomial Count Data", arXiv 2011.03567, with a grid of one-sided alternatives for its Dirichlet mixture.) As each
 stamp has its own q, neither a growing share nor an hour in which everybody failed makes a paradox: an outage of both
-sides leaves their proportion alone. Where everything goes to one side there is no evidence either way.
+sides leaves their proportion alone. Where everything goes to one side there is no evidence either way. Ville's bound
+is exact for a share that is known; with the observed one it is nearly so (`make bench-ramps` counts).
 
 **Callers.** That test takes failures for independent, and callers that stay on one side are not: one of them with bad
-requests fails again and again wherever it is. So none counts for more than one failure above the n-th worst caller of
-the canary (n = `failing_callers`); with fewer than n failing callers there is next to no evidence. `make bench-ramps`
-measures what that gives up and what it saves.
+requests fails again and again wherever it is. So none of the canary's callers counts for more than one failure above
+the median of those that fail, or above the n-th worst where these are few (n = `failing_callers`); with fewer than n
+there is next to no evidence. Where failures are not known by caller, different callers are counted instead.
 """
 
 import math
@@ -153,10 +154,12 @@ def _failures(
 
 
 def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> list[float]:
-    """The failures of each stamp, where over the calm ones no caller counts for more than one above the n-th worst.
+    """The failures of each stamp, where over the calm ones no caller counts for more than one above the middle.
+
+    The middle is the median of the callers that failed, or the n-th worst if that is further down (n is `needed`).
 
     Everybody is as bad as anybody in an outage, so how bad a caller is by itself is measured under the stamps that
-    are `calm` (under all, if none is); its failures are scaled down alike under all of them. `needed` is n.
+    are `calm` (under all, if none is); its failures are scaled down alike under all of them.
     """
     measured = [of_stamp for of_stamp, is_calm in zip(failing, calm, strict=True) if is_calm] or failing
     totals: dict[int, int] = {}
@@ -164,7 +167,8 @@ def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> l
         for caller, failed in of_stamp.items():
             totals[caller] = totals.get(caller, 0) + failed
     ordered = sorted(totals.values(), reverse=True)
-    most = 1 + (ordered[needed - 1] if len(ordered) >= needed else 0)
+    rank = max(needed, math.ceil(len(ordered) / 2))
+    most = 1 + (ordered[rank - 1] if len(ordered) >= rank else 0)
     weights = {caller: min(1.0, most / total) for caller, total in totals.items()}
     return [
         sum(failed * weights.get(caller, 1.0) for caller, failed in of_stamp.items()) for of_stamp in failing
@@ -172,9 +176,9 @@ def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> l
 
 
 def typical_ratio(arm: Arm, failing: Failing, policy: RampPolicy) -> float:
-    """Failed / requests of one side, where no caller's failures count for more than one above the n-th worst caller's.
+    """Failed / requests of one side, with its failures `weighted` by caller.
 
-    Of a side with fewer than n callers all of them count in full: there is nobody to compare them with.
+    Of a side with fewer than `failing_callers` all of them count in full: there is nobody to compare them with.
     """
     if arm.callers.bit_count() < policy.failing_callers:
         return ratio(arm.failed, arm.requests)

@@ -132,7 +132,7 @@ def _as_arm(entry: TargetReport) -> ArmReport:
 
 def _new(entry: TargetReport, counted: ArmReport | None, failing_before: int) -> Seen:
     """What is new of a target. Maps of a minute in which nothing new was counted are of before."""
-    arm = news(_as_arm(entry), counted)
+    arm = news([(_as_arm(entry), counted)])
     failing = entry.callers_failing if arm.failed else 0
     arm = replace(
         arm, callers=entry.callers if arm.requests else 0, callers_failing=failing & ~failing_before
