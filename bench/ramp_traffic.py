@@ -84,7 +84,6 @@ class Side:
         self._first = sorted((rng.expovariate(caller.rate), caller.bit) for caller in callers)
         self._elapsed_s = 0.0
         self._callers_seen = 0
-        self.failing: dict[int, int] = {}
 
     def _failing_rates(self, harm: float) -> list[float]:
         """Cumulated over callers. A request fails by its caller's fault or by the side's, whichever comes first."""
@@ -100,14 +99,20 @@ class Side:
             failing = self._failing_rates(1 - (1 - self._harm) * (1 - outage))
         failed = poisson(self._rng, failing[-1] * dt_s)
         ok = poisson(self._rng, max(0.0, self.rate - failing[-1]) * dt_s)
-        bits = 0
+        bits, by_caller = 0, dict[int, int]()
         for _ in range(failed):
             bit = self._callers[bisect(failing, self._rng.random() * failing[-1])].bit
             bits |= 1 << bit
-            self.failing[bit] = self.failing.get(bit, 0) + 1
+            by_caller[bit] = by_caller.get(bit, 0) + 1
         while ok and self._first and self._first[0][0] <= self._elapsed_s:
             self._callers_seen |= 1 << self._first.pop(0)[1]
-        return Arm(ok=ok, failed=failed, callers=self._callers_seen | bits, callers_failing=bits)
+        return Arm(
+            ok=ok,
+            failed=failed,
+            callers=self._callers_seen | bits,
+            callers_failing=bits,
+            failing=by_caller,
+        )
 
 
 def split(callers: list[Caller], progress_bp: int) -> tuple[list[Caller], list[Caller]]:

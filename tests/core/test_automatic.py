@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pointsman.core.automatic import automatic
 from pointsman.core.evidence import Verb
 from pointsman.core.model import Overlay, OverlayKind, Phase, Policy, RampPlan
 from pointsman.core.ramp_model import RampKind
@@ -173,6 +174,17 @@ def test_an_only_target_that_is_drained_away() -> None:
     down(world, 200)
 
     assert away(world) is None
+
+
+def test_a_closed_route() -> None:
+    """A route that nothing can serve, the lost target included, has no failover either."""
+    world = a_world(routes={"chat": {"bedrock": 100}, "small": {"google": 50, "meta": 50}})
+    world.trip("bedrock")
+    down(world, 200)
+    assert world.state.plan is not None
+    state, notes = automatic(world.state, world.state.plan, {"chat": {}}, {}, world.now_s)
+
+    assert (state, notes) == (world.state, [])
 
 
 def test_repeated_trips(world: World) -> None:

@@ -22,10 +22,17 @@ def compared(control: int, **rules: Any) -> Finding:
 
 @pytest.mark.parametrize(
     ("control", "verdict"),
-    [(0, Verdict.PASS), (1, Verdict.ABSENT), (19, Verdict.ABSENT), (20, Verdict.ABORT)],
+    [
+        (0, Verdict.PASS),
+        (1, Verdict.ABSENT),
+        (19, Verdict.ABSENT),
+        (20, Verdict.HOLD),
+        (40, Verdict.HOLD),
+        (100, Verdict.ABORT),
+    ],
 )
 def test_a_control_of_few_answers(control: int, verdict: Verdict) -> None:
-    """Too few answers of the control are no evidence; where it has no request at all, the limit alone is asked."""
+    """Too few answers of the control are no evidence, few no certainty; with no request at all, the limit decides."""
     assert compared(control).verdict is verdict
 
 

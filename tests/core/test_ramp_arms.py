@@ -9,6 +9,7 @@ from pointsman.core.evidence import ArmReport, Verb
 from pointsman.core.model import RampPlan, Vantage
 from pointsman.core.ramp_model import Arm, Tally, Verdict
 from pointsman.core.ramping import fresh
+from pointsman.core.stats import merged
 from ramps import CANARY, POLICY, a_ramp, begun, seen
 from world import NOON_S, World, plan_of
 
@@ -38,6 +39,15 @@ def test_what_counts_as_failed() -> None:
     assert (arm.ok, arm.failed, arm.requests) == (1, 45, 46)
     assert (arm.synthetic_ok, arm.synthetic_failed) == (3, 2)
     assert len(FAILING) == 6
+
+
+def test_failures_by_caller() -> None:
+    """Failures are known by caller, each counted once, and together where two proxies saw the same caller."""
+    first, second = ArmReport(failing={3: 2}), ArmReport(failing={3: 5, 9: 1})
+
+    assert news([(second, first)]).failing == {3: 3, 9: 1}
+    assert news([(first, None), (second, None)]).failing == {3: 7, 9: 1}
+    assert merged([Arm(failing={3: 1}), Arm(failing={3: 1, 4: 2})]).failing == {3: 2, 4: 2}
 
 
 def test_what_is_new() -> None:

@@ -95,8 +95,13 @@ class AnyRollout(RuleBasedStateMachine):
             was = nonzero(before.baselines["chat"].shares_bp)
             assert shares != new.after_bp or was != new.after_bp, "it took nothing back"
 
-    @rule(after_s=st.sampled_from([0.5, 1.0, 10.0, 30.0, 60.0, 61.0, 3600.0, 200_000.0, -5.0, -4000.0]))
-    def time_passes(self, after_s: float) -> None:
+    @rule(
+        after_s=st.sampled_from([0.5, 1.0, 10.0, 30.0, 60.0, 61.0, 3600.0, 200_000.0, -5.0, -4000.0]),
+        alive=st.booleans(),
+    )
+    def time_passes(self, after_s: float, alive: bool) -> None:
+        if alive:
+            self.world.watched()
         self.decide(after_s)
 
     @rule(times=st.sampled_from([3, 8, 15, 31]))

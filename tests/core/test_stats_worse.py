@@ -237,9 +237,11 @@ class TestCallers:
 
     def test_typical_ratio(self) -> None:
         """One caller with 30 of 40 failures counts like the third worst and one; of two callers, all count."""
-        many = Arm(ok=60, failed=40, callers=0b1111, callers_failing=0b1111)
-        assert typical_ratio(many, {0: 30, 1: 4, 2: 3, 3: 3}, POLICY) == pytest.approx(0.14)
-        few = Arm(ok=60, failed=40, callers=0b11, callers_failing=0b11)
-        assert typical_ratio(few, {0: 36, 1: 4}, POLICY) == pytest.approx(0.4)
-        three = Arm(ok=60, failed=40, callers=0b111, callers_failing=0b11)
-        assert typical_ratio(three, {0: 36, 1: 4}, POLICY) == pytest.approx(0.02)
+        many = Arm(ok=60, failed=40, callers=0b1111, failing={0: 30, 1: 4, 2: 3, 3: 3})
+        assert typical_ratio(many, POLICY) == pytest.approx(0.14)
+        few = Arm(ok=60, failed=40, callers=0b11, failing={0: 36, 1: 4})
+        assert typical_ratio(few, POLICY) == pytest.approx(0.4)
+        three = Arm(ok=60, failed=40, callers=0b111, failing={0: 36, 1: 4})
+        assert typical_ratio(three, POLICY) == pytest.approx(0.02)
+        unknown = Arm(ok=60, failed=40, callers=0b1111)
+        assert typical_ratio(unknown, POLICY) == pytest.approx(0.4)

@@ -37,6 +37,18 @@ def test_outcomes_are_counted_by_class() -> None:
     assert arm.counts == {"ok": 2, "outage": 1, "caller": 1, "abandoned": 1}
 
 
+def test_failures_are_counted_by_caller() -> None:
+    """Whose requests fail is known by six bits of the caller's hash; successes and callers' faults are not told."""
+    arm = counted(
+        seen(OUTAGE, caller=3),
+        seen(OUTAGE, caller=64 + 3),
+        seen(OUTAGE, caller=9),
+        seen(CALLERS_FAULT),
+        seen(),
+    )
+    assert arm.failing == {3: 2, 9: 1}
+
+
 def test_each_target_has_its_own_arm() -> None:
     """The two sides of a ramp are compared."""
     arms = Arms()

@@ -50,6 +50,7 @@ def news(told: Iterable[Told]) -> Arm:
     cost_usd = 0.0
     latency_ms: dict[int, int] = {}
     first_token_ms: dict[int, int] = {}
+    failing: dict[int, int] = {}
     for report, counted in told:
         old = counted or _NOTHING
         good, bad = _more(report.counts, old.counts)
@@ -59,6 +60,8 @@ def news(told: Iterable[Told]) -> Arm:
             synthetic_ok, synthetic_failed = synthetic_ok + good, synthetic_failed + bad
         _add_cells(latency_ms, report.latency_ms, old.latency_ms)
         _add_cells(first_token_ms, report.first_token_ms, old.first_token_ms)
+        if report.failing:
+            _add_cells(failing, report.failing, old.failing)
         cost_usd += max(0.0, report.cost_usd - old.cost_usd)
         priced += max(0, report.priced - old.priced)
         callers |= report.callers
@@ -72,6 +75,7 @@ def news(told: Iterable[Told]) -> Arm:
         priced=priced,
         callers=callers,
         callers_failing=callers_failing,
+        failing=failing,
         synthetic_ok=synthetic_ok,
         synthetic_failed=synthetic_failed,
     )

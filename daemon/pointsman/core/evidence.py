@@ -129,7 +129,8 @@ class ArmReport(Struct, kw_only=True, omit_defaults=True):
     First attempts that the table's shares sent there, under the table that carried the stamp; no trials, no
     fallbacks, nothing that a local pin or a session of the provider's decided. `counts` and `synthetic` by fault
     class; histograms and maps as in TargetReport, the maps since the stamp began. `cost_usd` is that of the `priced`
-    requests, whose answers told their tokens.
+    requests, whose answers told their tokens. `failing`: failures by caller (the low six bits of its hash), where there
+    are any.
     """
 
     counts: dict[str, int] = {}
@@ -140,6 +141,7 @@ class ArmReport(Struct, kw_only=True, omit_defaults=True):
     priced: int = 0
     callers: int = 0
     callers_failing: int = 0
+    failing: dict[int, int] = {}
 
 
 class Report(Struct, kw_only=True, omit_defaults=True):

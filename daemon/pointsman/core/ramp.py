@@ -11,6 +11,7 @@ file.
     observing   every gate passes (1)                                      spreading, next step; before the last:
                                                                            promoted, or baking (canary)
     observing   a trouble of the control too is over (3)                   spreading, the same step anew
+    baking      the same                                                   baking, anew
     baking      `bake_s` watched, every gate passes                        promoted
     any live    a gate says abort; the moved side trips and the control    aborted, or blocked if the control is
                 still answers (2); a hold lasts over `max_hold_s`;         out: then what was moved is kept, and
@@ -181,7 +182,7 @@ def _held_or_on(
     text = f"{told(ramp)} holds: {_told(worth)}"
     notes = [_note(ramp, facts, "ramp.hold", text)] if held_by != ramp.held_by else []
     ramp = replace(ramp, hold="; ".join(f"{gate}: {why}" for gate, why in held), held_by=held_by)
-    if ramp.phase is RampPhase.OBSERVING and "baseline" in gates:
+    if ramp.phase in {RampPhase.OBSERVING, RampPhase.BAKING} and "baseline" in gates:
         return _frozen(ramp, facts, notes)
     return ramp, notes
 
@@ -198,13 +199,19 @@ def _frozen(ramp: Ramp, facts: Facts, notes: list[Note]) -> tuple[Ramp, list[Not
     if control.failed - failed > ramp.policy.abort_ratio * more:
         return replace(ramp, trouble=now), notes
     text = f"{told(ramp)} begins its step anew: the control is well again"
-    return _enter(ramp, facts, ramp.step), [*notes, _note(ramp, facts, "ramp.anew", text)]
+    anew = _enter(ramp, facts, ramp.step)
+    phase = RampPhase.BAKING if ramp.phase is RampPhase.BAKING else anew.phase
+    # How long it was held goes on: a control that is well now and then must not hold it for ever.
+    anew = replace(anew, phase=phase, held_s=ramp.held_s)
+    return anew, [*notes, _note(ramp, facts, "ramp.anew", text)]
 
 
 def _worth_telling(held: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """What a person should hear of: not that a step which has just begun is still young."""
     gates = {gate for gate, _ in held}
     obvious = _YOUNG if "dwell" in gates else {"serving"} if "overlaid" in gates else set()
+    if "baseline" in gates:
+        obvious = obvious | {"errors"}  # nobody is blamed, so nobody's rate is told
     return [(gate, why) for gate, why in held if gate not in obvious]
 
 

@@ -127,7 +127,8 @@ class Arm(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `failed`: everything that makes a request fall over or breaks its stream; callers' faults are in neither count.
     Histograms as {cell: count} over evidence.LATENCY_EDGES_MS, of answers only. `callers*`: 64-bit linear-counting
-    maps. `cost_usd` of `priced` requests. `synthetic_*` are counted apart.
+    maps; `failing`: failures by caller, as far as these can be told apart. `cost_usd` of `priced` requests.
+    `synthetic_*` are counted apart.
     """
 
     ok: int = 0
@@ -138,6 +139,7 @@ class Arm(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priced: int = 0
     callers: int = 0
     callers_failing: int = 0
+    failing: dict[int, int] = {}
     synthetic_ok: int = 0
     synthetic_failed: int = 0
 

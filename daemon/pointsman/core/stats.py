@@ -175,14 +175,20 @@ def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> l
     ]
 
 
-def typical_ratio(arm: Arm, failing: Failing, policy: RampPolicy) -> float:
-    """Failed / requests of one side, with its failures `weighted` by caller.
+def typical_failures(arm: Arm, policy: RampPolicy) -> float:
+    """The failures of one side, `weighted` by caller.
 
-    Of a side with fewer than `failing_callers` all of them count in full: there is nobody to compare them with.
+    Of a side with fewer than `failing_callers`, or whose failures are not known by caller, all of them count in full:
+    there is nobody to compare them with.
     """
-    if arm.callers.bit_count() < policy.failing_callers:
-        return ratio(arm.failed, arm.requests)
-    return ratio(weighted([failing], policy.failing_callers, [True])[0], arm.requests)
+    if not arm.failing or arm.callers.bit_count() < policy.failing_callers:
+        return float(arm.failed)
+    return weighted([arm.failing], policy.failing_callers, [True])[0]
+
+
+def typical_ratio(arm: Arm, policy: RampPolicy) -> float:
+    """Typical failures / requests of one side."""
+    return ratio(typical_failures(arm, policy), arm.requests)
 
 
 def evidence(stamps: Sequence[Counts]) -> tuple[float, int]:
@@ -293,6 +299,7 @@ def merged(arms: Iterable[Arm]) -> Arm:
     cost_usd = 0.0
     latency_ms: dict[int, int] = {}
     first_token_ms: dict[int, int] = {}
+    failing: dict[int, int] = {}
     for arm in arms:
         ok += arm.ok
         failed += arm.failed
@@ -302,7 +309,8 @@ def merged(arms: Iterable[Arm]) -> Arm:
         callers_failing |= arm.callers_failing
         synthetic_ok += arm.synthetic_ok
         synthetic_failed += arm.synthetic_failed
-        for cells, more in ((latency_ms, arm.latency_ms), (first_token_ms, arm.first_token_ms)):
+        told = (latency_ms, arm.latency_ms), (first_token_ms, arm.first_token_ms), (failing, arm.failing)
+        for cells, more in told:
             for cell, count in more.items():
                 cells[cell] = cells.get(cell, 0) + count
     return Arm(
@@ -314,6 +322,7 @@ def merged(arms: Iterable[Arm]) -> Arm:
         priced=priced,
         callers=callers,
         callers_failing=callers_failing,
+        failing=failing,
         synthetic_ok=synthetic_ok,
         synthetic_failed=synthetic_failed,
     )

@@ -71,6 +71,8 @@ def _measure(arm: ArmReport, seen: Seen) -> None:
     arm.callers |= bit
     if seen.outcome.effect in FAILING:
         arm.callers_failing |= bit
+        caller = seen.caller & 63
+        arm.failing[caller] = arm.failing.get(caller, 0) + 1
 
 
 def _copied(arm: ArmReport) -> ArmReport:
@@ -80,4 +82,5 @@ def _copied(arm: ArmReport) -> ArmReport:
         synthetic=dict(arm.synthetic),
         latency_ms=dict(arm.latency_ms),
         first_token_ms=dict(arm.first_token_ms),
+        failing=dict(arm.failing),
     )

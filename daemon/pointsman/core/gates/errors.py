@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from pointsman.core.gates.baseline import FLOOR
 from pointsman.core.gates.sight import Sight, aborts, absent, holds, passes
 from pointsman.core.ramp_model import Finding
-from pointsman.core.stats import exceeds, worse
+from pointsman.core.stats import exceeds, merged, typical_failures, typical_ratio, worse
 
 
 def errors(sight: Sight) -> Finding:
@@ -13,11 +13,13 @@ def errors(sight: Sight) -> Finding:
 
     The abort looks at all steps together, each with the share that was in force, and may be asked as often as one
     likes; the hold looks at the present step alone, so that a rough beginning is forgiven. After promotion the
-    cutover rule holds: more than `pass_ratio` of failures, once that is certain, is enough while the control is well.
+    cutover rule holds: more than `pass_ratio` of failures, and than failed before it, is enough once that is certain
+    while the control is well. What a few callers fail with wherever they are weighs little (core/stats.py).
     """
     policy, moved = sight.ramp.policy, sight.sides.moved
     limits = replace(policy, abort_ratio=policy.pass_ratio) if sight.baking else policy
-    seen = worse(sight.stamps, limits)
+    failing = [one.failing for one, _ in sight.stamps]
+    seen = worse(sight.stamps, limits, failing if any(failing) else None)
     data = {
         "moved_rate": seen.canary_ratio,
         "control_rate": seen.control_ratio,
@@ -43,24 +45,32 @@ def errors(sight: Sight) -> Finding:
         return absent(sight, "errors", "no request was seen in this step")
     rate = moved.failed / moved.requests
     data["step_rate"] = rate
-    if rate > policy.pass_ratio:
-        why = (
-            f"{_rate(rate)} of {moved.requests} requests failed in this step, {_rate(policy.pass_ratio)} pass"
-        )
+    limit = _limit(sight)
+    if typical_ratio(moved, policy) > limit:
+        why = f"{_rate(rate)} of {moved.requests} requests failed in this step, {_rate(limit)} pass"
         return holds("errors", why, **data)
     return passes("errors", f"{_rate(rate)} of {moved.requests} requests failed", **data)
 
 
+def _limit(sight: Sight) -> float:
+    """What may fail: `pass_ratio`, and what callers bring along fails on the control as well."""
+    policy = sight.ramp.policy
+    return max(policy.pass_ratio, typical_ratio(sight.sides.control, policy) + policy.pass_ratio / 2)
+
+
 def _cutover_failed(sight: Sight) -> bool:
-    """Surely more than `pass_ratio` fail, and of several callers, while the control's requests do not."""
+    """Surely more fail than may or did, and of several callers, while the control's requests do not."""
     policy, moved, control = sight.ramp.policy, sight.sides.moved, sight.sides.control
     told_apart = control.requests >= FLOOR or not policy.control_bp
+    before = merged([before for before, _ in sight.stamps[:-1]])
+    allowed = max(policy.pass_ratio, typical_ratio(before, policy) + policy.pass_ratio / 2)
+    failed = round(typical_failures(moved, policy))
     several = moved.callers_failing.bit_count() >= min(policy.failing_callers, moved.callers.bit_count())
     return (
         told_apart
         and several
         and control.failed <= policy.pass_ratio * control.requests
-        and exceeds(moved.failed, moved.requests, policy.pass_ratio) >= policy.abort_evidence
+        and exceeds(failed, moved.requests, allowed) >= policy.abort_evidence
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from pointsman.core.gates.sight import Sight, aborts, absent, holds, passes
 from pointsman.core.ramp_model import Arm, Finding
-from pointsman.core.stats import quantile_ms, slower
+from pointsman.core.stats import quantile_at_most_ms, quantile_ms, slower
 
 # A 95th percentile is spoken of from so many answers on.
 FLOOR: Final = 20
@@ -18,7 +18,8 @@ DOUBLED: Final = 2.0
 
 
 def latency(sight: Sight) -> Finding:
-    """Hold over `latency_factor` × the control's p95 or over `latency_limit_ms`; abort when it has surely doubled.
+    """Hold over `latency_factor` × the control's p95 or over `latency_limit_ms`; abort when it has surely doubled: over
+    twice what the control's surely is at most, for the p95 of a few answers is luck.
 
     A control of too few answers is no evidence; where there is none at all, the limit alone is asked.
     """
@@ -36,7 +37,7 @@ def latency(sight: Sight) -> Finding:
         if before is not None:
             data[f"control_{kind}_p95"] = before
             what += f" against {before:.0f} ms"
-            if slower(moved, DOUBLED * before) >= policy.abort_evidence:
+            if slower(moved, DOUBLED * quantile_at_most_ms(control, 0.95)) >= policy.abort_evidence:
                 return aborts("latency", f"{what}: it has doubled", **data)
             if p95 > policy.latency_factor * before:
                 holding = holding or f"{what}: over {policy.latency_factor:g} ×"

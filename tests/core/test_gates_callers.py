@@ -1,0 +1,40 @@
+"""A few callers whose requests fail wherever they are: they hold no ramp, and freeze none."""
+
+from msgspec.structs import replace
+
+from pointsman.core.gates.baseline import baseline
+from pointsman.core.gates.errors import errors
+from pointsman.core.ramp_model import Arm, Ramp, Tally, Verdict
+from ramps import begun, sight
+
+
+def of_callers(failing: dict[int, int], ok: int, first: int) -> Arm:
+    """An arm of ten callers, some of whom have failed so often."""
+    bits = 0x3FF << first
+    by_caller = {first + caller: times for caller, times in failing.items()}
+    return Arm(ok=ok, failed=sum(failing.values()), callers=bits, callers_failing=bits, failing=by_caller)
+
+
+BAD = {0: 300, **dict.fromkeys(range(1, 10), 1)}
+
+
+def of_one_bad_caller(moved: dict[int, int], control: dict[int, int]) -> Ramp:
+    ramp = begun()
+    arms = {"google": of_callers(moved, 2_000, 0), "bedrock": of_callers(control, 2_000, 20)}
+    return replace(ramp, tallies={ramp.stamp: Tally(step=0, arms=arms)})
+
+
+def test_one_bad_caller_holds_nothing() -> None:
+    """A caller whose requests fail wherever it is neither holds the side that it is on, nor freezes the other."""
+    few = dict.fromkeys(range(1, 10), 1)
+
+    assert errors(sight(of_one_bad_caller(BAD, few))).verdict is Verdict.PASS
+    assert baseline(sight(of_one_bad_caller(few, BAD))).verdict is Verdict.PASS
+    assert errors(sight(of_one_bad_caller(dict.fromkeys(range(10), 10), few))).verdict is not Verdict.PASS
+
+
+def test_what_callers_bring_along_passes() -> None:
+    """Where the control's requests fail at 3 % as well, 3 % of the moved side's are no reason to hold."""
+    alike = dict.fromkeys(range(10), 6)
+
+    assert errors(sight(of_one_bad_caller(alike, alike))).verdict is Verdict.PASS
