@@ -38,7 +38,7 @@ class TestQuick:
             (row["tick"], row["targets (number)"]): row["p50 (CPU ms)"]
             for row in rows(tmp_path / "decide.json")
         }
-        assert len(took) == 6
+        assert len(took) == 8
         assert all(0 < took["idle", size] < took["busy", size] for size in (100, 1000))
 
     def test_feeds(self, tmp_path: Path) -> None:
