@@ -37,7 +37,16 @@ from hypothesis import HealthCheck, Phase, settings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORE = "daemon/pointsman/core"
-COPIED = ("pyproject.toml", "daemon/pointsman/__init__.py", CORE, "tests/core", "tests/scenarios")
+PROXY = "daemon/pointsman/proxy"  # what a caller sees of a table is a property of the tables
+COPIED = (
+    "pyproject.toml",
+    "daemon/pointsman/__init__.py",
+    f"{PROXY}/__init__.py",
+    f"{PROXY}/settling.py",
+    CORE,
+    "tests/core",
+    "tests/scenarios",
+)
 PASSED, COLLECTION_FAILED, BROKEN = 0, 2, 99  # the first two are pytest's
 FLIPS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),

@@ -68,9 +68,19 @@ def test_the_go_of_the_environment_before_lets_it_begin() -> None:
 
     assert world.one.phase is RolloutPhase.RAMPING
     assert world.one.cleared == "development is go (attempt 2)"
+    assert (world.one.hold, world.one.held_by) == ("", ())
     assert world.told("rollout.cleared") == [
         "rollout gateway in staging may begin: development is go (attempt 2)"
     ]
+
+
+def test_an_absence_while_it_waits_is_nothing_to_tell() -> None:
+    """Nothing was to be watched."""
+    world = RolloutWorld("staging")
+    world.word(START)
+    world.tick(3600.0)
+
+    assert world.told("rollout.unwatched") == []
 
 
 def test_an_operator_says_that_the_environment_before_is_go() -> None:

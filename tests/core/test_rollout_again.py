@@ -71,6 +71,18 @@ def test_another_way_is_compared_with_nothing_of_before() -> None:
     assert world.one.before_bp == {"google": 10_000}
 
 
+def test_a_new_canary_is_compared_with_the_old_side_of_now() -> None:
+    """What it did before the rollback is months ago, perhaps."""
+    world = RolloutWorld()
+    world.soaking(ok=30)
+    assert world.one.before.ok == 30
+    world.word(STOP)
+    world.word(AGAIN, root_cause=CAUSE)
+
+    assert world.one.phase is RolloutPhase.RAMPING
+    assert world.one.before.ok == 0
+
+
 def test_a_stop_does_not_open_the_gate() -> None:
     """Stopped after a rollback and started anew: the longer times stay, and so does what must be go again."""
     world = RolloutWorld("staging")

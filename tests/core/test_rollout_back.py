@@ -33,7 +33,7 @@ def test_a_no_go_restores_the_old_baseline() -> None:
     assert world.one.phase is RolloutPhase.ROLLED_BACK
     assert world.shares() == {"bedrock": 100.0}
     baseline = world.state.baselines["chat"]
-    assert baseline.author == "ann"
+    assert (baseline.author, baseline.revision) == ("ann", 3)
     assert baseline.reason.startswith("rollout gateway rolled back: errors: 100.0 % of 40 requests failed")
     told = world.told("rollout.rolled_back")[0]
     assert told.endswith("; chat: bedrock 100 % again")
@@ -175,6 +175,22 @@ def test_a_dead_old_side_is_not_gone_back_to() -> None:
     assert world.one.phase is RolloutPhase.ROLLED_BACK
     assert world.one.ended == "stopped by ann: a test"
     assert world.state.baselines["chat"].shares_bp == {"bedrock": 10_000}
+
+
+def test_a_no_go_that_waits_for_the_old_side_keeps_its_reason() -> None:
+    """It is what is told when it has gone back at last."""
+    world = RolloutWorld(no_go=LIMIT)
+    world.soaking()
+    tripped(world, "bedrock")
+    world.traffic(failed=40)
+    world.tick(0.1)
+    assert world.one.phase is RolloutPhase.BLOCKED
+    for _ in range(120):
+        world.probe("bedrock", "ok")
+        world.tick(1.0)
+
+    assert world.one.phase is RolloutPhase.ROLLED_BACK
+    assert world.one.ended.startswith("errors: 100.0 % of 40 requests failed")
 
 
 def test_another_canary_is_taken_back_first() -> None:

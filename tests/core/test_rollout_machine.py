@@ -221,4 +221,4 @@ class AnyRollout(RuleBasedStateMachine):
 
 
 TestAnyRollout = AnyRollout.TestCase
-TestAnyRollout.settings = settings(max_examples=200, stateful_step_count=50)
+TestAnyRollout.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=50)
