@@ -60,7 +60,7 @@ def test_weights_are_set_and_shown(daemon: Command, cli: Cli) -> None:
         ("weights", "set", "chat", "meta=100"),
         ("failover", "chat", "--from", "bedrock", "--to", "meta"),
         ("pin", "chat", "meta=100", "--for", "10m"),
-        ("provider", "drain", "bedrock"),
+        ("provider", "drain", "bedrock", "--over", "0s"),
     ],
 )
 def test_a_dry_run_shows_the_change_and_writes_nothing(
@@ -143,10 +143,10 @@ def test_rollback_pins_an_older_table(daemon: Command, cli: Cli) -> None:
 
 def test_drain_and_undrain(daemon: Command, cli: Cli) -> None:
     """A drained target gets nothing and says by whom; the last one of a route is not drained."""
-    assert cli("provider", "drain", "bedrock", *WHY).code == 0
+    assert cli("provider", "drain", "bedrock", "--over", "0s", *WHY).code == 0
     assert soon(cli, lambda now: "bedrock" not in now)
     assert "drained by ann@" in cli("provider", "list").out
-    assert cli("provider", "drain", "google", *WHY).code == 0
+    assert cli("provider", "drain", "google", "--over", "0s", *WHY).code == 0
     assert "the last target of chat" in cli("provider", "drain", "meta", *WHY).err
     assert cli("provider", "undrain", "bedrock", *WHY).code == 0
 

@@ -1,5 +1,6 @@
 """`explain --at` and `replay`: what was decided, from the records of a real daemon."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_a_quiet_record_tells_what_was_decided_last(history: Callable[..., None]
 
     assert result.code == 0, result
     assert "decided 1 h 59 min before: note 0" in told
-    assert "from a record 9 min 50 s older" in told
+    assert re.search(r"from a record 9 min 5\d s older", told)
     assert "! nobody decided in between, or nobody recorded it" in told
     assert "nobody decided" not in cli("explain", "chat", "--at", "9m50s").out
 

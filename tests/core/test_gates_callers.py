@@ -38,3 +38,13 @@ def test_what_callers_bring_along_passes() -> None:
     alike = dict.fromkeys(range(10), 6)
 
     assert errors(sight(of_one_bad_caller(alike, alike))).verdict is Verdict.PASS
+
+
+def test_what_fails_on_both_sides_does_not_pass() -> None:
+    """At 20 % on both sides nothing goes on, also while the control has too few requests to freeze the ramp."""
+    ramp = begun()
+    arms = {"google": Arm(ok=80, failed=20, callers=0x3FF), "bedrock": Arm(ok=8, failed=2, callers=0x3FF)}
+
+    assert (
+        errors(sight(replace(ramp, tallies={ramp.stamp: Tally(step=0, arms=arms)}))).verdict is Verdict.HOLD
+    )

@@ -184,7 +184,7 @@ def drain(
 
     Requests under way end in peace; `pointsman provider undrain` takes it back.
     """
-    args = {"target": target, "over_s": duration_s(over)}
+    args = {"target": target, "over_s": duration_s(over) or None}
     run(lambda: change(config, Verb.DRAIN, args, reason=reason, dry_run=dry_run, output=output))
 
 

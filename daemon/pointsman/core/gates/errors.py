@@ -53,9 +53,13 @@ def errors(sight: Sight) -> Finding:
 
 
 def _limit(sight: Sight) -> float:
-    """What may fail: `pass_ratio`, and what callers bring along fails on the control as well."""
+    """What may fail: `pass_ratio`, or what fails on the control too, for callers bring that along.
+
+    Never more than `abort_ratio`: when both sides fail, nobody is to blame, and nothing goes on either.
+    """
     policy = sight.ramp.policy
-    return max(policy.pass_ratio, typical_ratio(sight.sides.control, policy) + policy.pass_ratio / 2)
+    alike = typical_ratio(sight.sides.control, policy) + policy.pass_ratio / 2
+    return max(policy.pass_ratio, min(alike, policy.abort_ratio))
 
 
 def _cutover_failed(sight: Sight) -> bool:
