@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-BAR_CELLS: Final = 40
+BAR_CELLS: Final = 28
 MARKS: Final = {
     "pass": ("✓", "green"),
     "hold": ("‖", "yellow"),
