@@ -113,7 +113,7 @@ async def test_encoded_bodies(fake: FakeProvider, caller: Any) -> None:
     """A gzip body is understood; one in a coding that is not known here is answered all the same."""
     plain = json.dumps(caller.body(model="claude-zipped")).encode()
     for coding, body, model in (
-        ("gzip", gzip.compress(plain), "claude-zipped"),
+        ("gzip", gzip.compress(plain, mtime=0), "claude-zipped"),
         ("zstd", b"\x28\xb5\x2f\xfd", ""),
     ):
         headers = {"content-encoding": coding, "content-type": "application/json", "anthropic-version": "1"}

@@ -5,7 +5,7 @@ import pytest
 from pointsman.core.evidence import RateLimit
 from pointsman.proxy.api import Api, api_of, stored_response_id, url_of
 from pointsman.proxy.clock import SavedClock, remaining_after_restart
-from pointsman.proxy.headers import never_from_table, to_caller, to_provider
+from pointsman.proxy.headers import lowered, never_from_table, to_caller, to_provider
 from pointsman.proxy.ratelimits import tightest
 
 
@@ -112,41 +112,33 @@ def test_what_names_a_model_is_routed_by_it() -> None:
 def test_no_credential_of_the_caller_travels() -> None:
     """Whatever header it is in, and in whatever case; the provider's own is put in."""
     inbound = [
-        ("Authorization", "Bearer inbound"),
-        ("X-Api-Key", "inbound"),
-        ("api-key", "inbound"),
-        ("x-goog-api-key", "inbound"),
-        ("Cookie", "inbound"),
-        ("Proxy-Authorization", "inbound"),
-        ("OpenAI-Organization", "inbound"),
-        ("OpenAI-Project", "inbound"),
-        ("X-Goog-User-Project", "inbound"),
-        ("Ocp-Apim-Subscription-Key", "inbound"),
-        ("Cf-Aig-Authorization", "inbound"),
-        ("X-Auth-Token", "inbound"),
-        ("X-Amz-Security-Token", "inbound"),
-        ("X-Company-Auth-Token", "inbound"),
-        ("X-Pointsman-Synthetic", "1"),
-        ("Connection", "keep-alive, X-Hop"),
-        ("X-Hop", "1"),
-        ("anthropic-beta", "one"),
-        ("anthropic-beta", "two"),
+        (b"Authorization", b"Bearer inbound"),
+        (b"X-Api-Key", b"inbound"),
+        (b"api-key", b"inbound"),
+        (b"x-goog-api-key", b"inbound"),
+        (b"Cookie", b"inbound"),
+        (b"Proxy-Authorization", b"inbound"),
+        (b"OpenAI-Organization", b"inbound"),
+        (b"OpenAI-Project", b"inbound"),
+        (b"X-Goog-User-Project", b"inbound"),
+        (b"Ocp-Apim-Subscription-Key", b"inbound"),
+        (b"Cf-Aig-Authorization", b"inbound"),
+        (b"X-Auth-Token", b"inbound"),
+        (b"X-Amz-Security-Token", b"inbound"),
+        (b"X-Company-Auth-Token", b"inbound"),
+        (b"X-Pointsman-Synthetic", b"1"),
+        (b"Connection", b"keep-alive, X-Hop"),
+        (b"X-Hop", b"1"),
+        (b"anthropic-beta", b"one"),
+        (b"anthropic-beta", b"two"),
     ]
-    sent = to_provider(inbound, {"x-api-key": "own"}, keep_encoding=True)
-    assert sent == [
-        ("anthropic-beta", "one"),
-        ("anthropic-beta", "two"),
-        ("Accept-Encoding", "identity"),
-        ("x-api-key", "own"),
-    ]
+    assert to_provider(inbound, lowered(inbound)) == b"anthropic-beta: one\r\nanthropic-beta: two\r\n"
 
 
-def test_a_provider_may_have_an_account_of_its_own() -> None:
-    """What the configuration says of it travels in place of the caller's."""
-    sent = to_provider(
-        [("OpenAI-Organization", "caller")], {"openai-organization": "own"}, keep_encoding=True
-    )
-    assert sent == [("Accept-Encoding", "identity"), ("openai-organization", "own")]
+def test_a_provider_may_have_headers_of_its_own() -> None:
+    """What the configuration says of it travels in place of the caller's, an account's name too."""
+    inbound = [(b"X-Region", b"caller"), (b"X-Team", b"caller")]
+    assert to_provider(inbound, lowered(inbound), {"x-region"}) == b"X-Team: caller\r\n"
     assert not never_from_table("openai-organization")
     assert never_from_table("Cf-Aig-Authorization")
 
@@ -154,12 +146,12 @@ def test_a_provider_may_have_an_account_of_its_own() -> None:
 def test_the_answers_headers_pass_but_for_the_hop_and_cookies() -> None:
     """request-id and rate limits reach the caller."""
     answered = [
-        ("request-id", "r"),
-        ("Set-Cookie", "s"),
-        ("Transfer-Encoding", "chunked"),
-        ("retry-after", "3"),
+        (b"request-id", b"r"),
+        (b"Set-Cookie", b"s"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"retry-after", b"3"),
     ]
-    assert to_caller(answered, keep_length=False) == [("request-id", "r"), ("retry-after", "3")]
+    assert to_caller(answered, lowered(answered)) == b"request-id: r\r\nretry-after: 3\r\n"
 
 
 def test_the_tightest_dimension_counts() -> None:

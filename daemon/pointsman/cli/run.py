@@ -57,7 +57,7 @@ def _serve(process: "Callable[[], Awaitable[None]]") -> None:
     from pointsman.store.errors import StoreDown, StoreError  # noqa: PLC0415
 
     try:
-        anyio.run(process)
+        anyio.run(process, backend_options={"use_uvloop": True})
     except (ConfigError, SecretError) as error:
         raise CommandError(str(error), USAGE) from error
     except StoreDown as error:

@@ -5,6 +5,7 @@ A path decides the API, and the API the protocol family; the query never matters
 nothing that climbs out of the API that it begins with.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,11 +13,11 @@ from typing import Any, Final
 from urllib.parse import unquote, unquote_plus
 
 import msgspec
-from aiohttp import web
 from msgspec import Struct
 
 from pointsman.core.endpoints import join
 from pointsman.core.model import Family
+from pointsman.proxy.headers import written
 
 
 class Api(StrEnum):
@@ -91,6 +92,14 @@ def url_of(base_url: str, family: str, path: str, query: str = "") -> str:
     return join(base_url, family, path) + (f"?{query}" if query else "")
 
 
+@functools.lru_cache(maxsize=1024)
+def target_of(base_url: str, family: str, path: str, query: str) -> bytes:
+    """What stands behind the method in the request line: the path and the query of `url_of`."""
+    _, _, rest = url_of(base_url, family, path, query).partition("://")
+    slash = rest.find("/")
+    return rest[slash:].encode() if slash >= 0 else b"/"
+
+
 def _is_secret_parameter(part: str) -> bool:
     name = unquote_plus(part.partition("=")[0]).strip().lower().replace("_", "-")
     return name in _SECRET_PARAMETERS
@@ -126,6 +135,15 @@ def error_body(
     )
 
 
+class Reply(Struct, frozen=True):
+    """An answer of the proxy's own; `lines` are header lines, each with its line end."""
+
+    status: int
+    body: bytes
+    lines: bytes = b""
+    kind: bytes = b"application/json"
+
+
 def error_response(
     family: Family,
     status: int,
@@ -134,14 +152,12 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     *,
     code: str = "",
-) -> web.Response:
+) -> Reply:
     """An error of the proxy's own, in the family's shape."""
     headers = headers or {}
     request_id = headers.get("x-pointsman-request-id", "")
     body = error_body(family, status, message, kind=kind, code=code, request_id=request_id)
-    return web.Response(
-        status=status, body=body, content_type="application/json", headers={"Server": "pointsman", **headers}
-    )
+    return Reply(status, body, written(headers))
 
 
 def stream_error(api: Api, message: str, *, events: int = 0, response_id: str = "") -> bytes:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection
 
-from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
@@ -14,6 +14,7 @@ from pointsman.proxy.job import Job
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.outcomes import TELLS_NOTHING, Ledger, Seen
 from pointsman.proxy.requests import Attempt
+from pointsman.proxy.spans import end_attempt
 from pointsman.proxy.sse import Tokens
 from pointsman.proxy.view import Endpoint, View
 
@@ -45,7 +46,14 @@ class Account:
     """One attempt. `tokens` may be filled in until it is closed."""
 
     def __init__(
-        self, books: "Books", job: Job, endpoint: Endpoint, reason: str, grant: int, stamp: str, parent: Span
+        self,
+        books: "Books",
+        job: Job,
+        endpoint: Endpoint,
+        reason: str,
+        grant: int,
+        stamp: str,
+        parent: Span | None,
     ) -> None:
         self._books = books
         self._job = job
@@ -63,7 +71,9 @@ class Account:
             self._ticket = books.local.began(
                 endpoint.target, endpoint.generation, self._began_s, streamed=job.streamed
             )
-        self._span = books.tracer.start_span(t.PROXY_ATTEMPT, context=set_span_in_context(parent))
+        self._span = None
+        if parent is not None:
+            self._span = books.tracer.start_span(t.PROXY_ATTEMPT, context=set_span_in_context(parent))
 
     def answered(self) -> None:
         """The first thing that counts of a good answer has come."""
@@ -92,7 +102,8 @@ class Account:
             self._count(outcome, latency_ms, first_ms, late=late)
         if self._grant and outcome.fault in TELLS_NOTHING:
             self._books.grants.give_back(self.endpoint.target, self._grant)
-        self._end_span(outcome)
+        if self._span is not None:
+            end_attempt(self._span, self._job, self.endpoint, self.reason, outcome, self.tokens)
 
     def _count(self, outcome: Outcome, latency_ms: float, first_ms: float | None, *, late: bool) -> None:
         prices = self.endpoint.prices
@@ -119,25 +130,6 @@ class Account:
         if within_s is not None:
             self._books.wake(within_s)
 
-    def _end_span(self, outcome: Outcome) -> None:
-        span = self._span
-        if span.is_recording():
-            span.set_attribute(t.GEN_AI_PROVIDER_NAME, self.endpoint.provider)
-            span.set_attribute(t.GEN_AI_REQUEST_MODEL, self.endpoint.model)
-            span.set_attribute(t.GEN_AI_USAGE_INPUT_TOKENS, self.tokens.into)
-            span.set_attribute(t.GEN_AI_USAGE_OUTPUT_TOKENS, self.tokens.out)
-            span.set_attribute(t.TARGET, self.endpoint.target)
-            span.set_attribute(t.REASON, self.reason)
-            span.set_attribute(t.FAULT, outcome.fault.value)
-            if self._job.synthetic:
-                span.set_attribute(t.SYNTHETIC, True)
-            if outcome.status:
-                span.set_attribute(t.HTTP_STATUS, outcome.status)
-            if not outcome.ok:
-                span.set_attribute(t.DETAIL, outcome.detail)
-                span.set_status(Status(StatusCode.ERROR, outcome.detail))
-        span.end()
-
 
 class Books:
     """What all attempts are entered in. `wake(within_s)`: the leader is to hear of something so soon."""
@@ -159,7 +151,7 @@ class Books:
         self.arms = Arms()
 
     def open(
-        self, job: Job, endpoint: Endpoint, reason: str, parent: Span, *, trial: bool, stamp: str
+        self, job: Job, endpoint: Endpoint, reason: str, parent: Span | None, *, trial: bool, stamp: str
     ) -> Account:
         """An attempt begins; `trial`: the one that the table granted; `stamp`: the ramp's that it counts under."""
         grant = job.view.grants.get(endpoint.target, 0) if trial else 0

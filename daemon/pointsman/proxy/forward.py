@@ -1,31 +1,25 @@
-"""A request's way along the chain: pick, try, fall over, and pass on what came of it."""
+"""Where a request may go, in which order, and what its caller is told when none of that served it."""
 
 import math
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-from aiohttp import web
 from msgspec import Struct
-from opentelemetry.trace import Span
 
-from pointsman import logs
-from pointsman.core.errors import ABANDONED, Effect, Outcome, Wire, of_wire
+from pointsman.config.models import TimeoutSettings
+from pointsman.core.errors import Effect, Outcome
 from pointsman.core.table import RouteEntry
-from pointsman.proxy import relay
-from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, error_response, stored_response_id
+from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, Reply, error_response, stored_response_id
 from pointsman.proxy.books import Account, Books
-from pointsman.proxy.exchange import Begun, Exchange, Failed, Patience, Whole
 from pointsman.proxy.job import Job
+from pointsman.proxy.judging import Whole
 from pointsman.proxy.local import Standing
 from pointsman.proxy.pick import Order, Situation, order, shares_now, steady_targets
 from pointsman.proxy.pins import Pins
 from pointsman.proxy.view import View
-
-log = logs.get("proxy")
 
 REMEMBERED_RESPONSES: Final = 10_000
 CANNOT_MOVE: Final = "cannot move"
@@ -67,90 +61,35 @@ class Homes:
 
 
 class Forwarder:
-    """Forwards jobs. One for all requests of a proxy."""
+    """What all requests of a proxy share on their way: where each may go, and what was learnt of the others.
+
+    `preferred`: provider → which of its credentials works.
+    """
 
     def __init__(
         self,
-        exchange: Exchange,
-        relay_: relay.Relay,
         books: Books,
         pins: Pins,
         view: Callable[[], View | None],
+        timeouts: TimeoutSettings,
+        *,
+        ping_after_s: float,
     ) -> None:
-        self._exchange = exchange
-        self._relay = relay_
-        self._books = books
+        self.books = books
+        self.timeouts = timeouts
+        self.ping_after_s = ping_after_s
+        self.preferred: dict[str, int] = {}
         self._pins = pins
         self._view = view
         self._homes = Homes()
 
-    async def forward(self, request: web.BaseRequest, job: Job, span: Span) -> web.StreamResponse:
-        """Answer `request`. Cancelled when the caller hangs up: the provider is told at once."""
-        chosen, way = self._order(job)
-        tried: list[Tried] = []
-        refusals: list[tuple[Whole, Account, int]] = []
-        for number, target in enumerate(chosen.targets, 1):
-            reason = chosen.reason
-            if tried:
-                reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}"
-            account = self._books.open(
-                job,
-                job.view.endpoints[target],
-                reason,
-                span,
-                trial=chosen.trial and not tried,
-                stamp="" if tried else chosen.ramp,
-            )
-            try:
-                patience = self._patience(job, target, chosen.targets[number:]) if way is Way.MOVES else None
-                answer = await self._attempt(job, account, patience)
-                if isinstance(answer, Failed) or (isinstance(answer, Whole) and _goes_on(answer, way)):
-                    account.close(answer.outcome)
-                    tried.append(Tried(target, answer.outcome))
-                    if isinstance(answer, Whole):
-                        refusals.append((answer, account, number))
-                    continue
-                return await self._answer(request, job, answer, account, number)
-            finally:
-                account.close(
-                    ABANDONED
-                )  # only if nothing closed it: the caller hung up, or we are going down
-        if way is Way.SOUGHT and (told := _told(refusals, tried)):
-            return await self._answer(request, job, *told)
-        return exhausted(job, tried)
+    def made(self, job: Job, target: str, response_id: str) -> None:
+        """`target` knows the stored response that the request goes on from, and made `response_id` ("": none)."""
+        self._homes.remember(_made_by(job), target)
+        if job.api is Api.RESPONSES:
+            self._homes.remember(response_id, target)
 
-    async def _attempt(self, job: Job, account: Account, patience: Patience | None) -> Failed | Whole | Begun:
-        try:
-            return await self._exchange.attempt(job, account, patience)
-        except Exception:  # the border of an attempt: what an answer does to us must not end the chain
-            log.exception("an attempt failed for a reason of our own", target=account.endpoint.target)
-            return Failed(of_wire(Wire.BAD_BODY))
-
-    async def _answer(
-        self, request: web.BaseRequest, job: Job, answer: Whole | Begun, account: Account, number: int
-    ) -> web.StreamResponse:
-        target = account.endpoint.target
-        extra = job.own_headers | {
-            "x-pointsman-target": target,
-            "x-pointsman-attempt": str(number),
-            "x-pointsman-reason": account.reason,
-        }
-        known = answer.watch is None or answer.watch.begun if isinstance(answer, Begun) else answer.outcome.ok
-        if known:
-            self._homes.remember(_made_by(job), target)
-        if isinstance(answer, Whole):
-            account.close(answer.outcome)
-            if job.api is Api.RESPONSES:
-                self._homes.remember(answer.response_id, target)
-            return relay.whole(answer, extra)
-        job.forget_body()
-        try:
-            return await self._relay.begun(request, job, answer, account, extra)
-        finally:
-            if job.api is Api.RESPONSES and answer.watch is not None:
-                self._homes.remember(answer.watch.response_id, target)
-
-    def _order(self, job: Job) -> tuple[Order, Way]:
+    def order(self, job: Job, now_s: float) -> tuple[Order, Way]:
         """The targets to try, and how far the request may go."""
         route = job.view.table.routes[job.route]
         head, made_by = job.head, _made_by(job)
@@ -162,26 +101,26 @@ class Forwarder:
             way = Way.SOUGHT if made_by and not maker else Way.STAYS
             places = dict.fromkeys((home, *route.chain)) if way is Way.SOUGHT else (home,)
             return Order(tuple(place for place in places if place in job.view.endpoints), CANNOT_MOVE), way
-        now_s = time.monotonic()
         shares = shares_now(route, job.view.run_out(job.route, now_s))
         if not shares:
             return Order((), ""), Way.MOVES
         situation = self._situation(job, route, shares, now_s)
         return order(job.route, route, shares, situation, key=job.key, u=random.random()), Way.MOVES
 
-    def _patience(self, job: Job, target: str, rest: Sequence[str]) -> Patience | None:
-        """A stream has its deadline for the first event; for a whole answer ten minutes are not too long."""
-        if job.streamed or not rest:
-            return None
-        return Patience(self._books.local.patience_s(target), lambda: self._lost(job, target, rest))
+    def patience_s(self, job: Job, target: str, rest: Sequence[str]) -> float:
+        """After how many seconds it is asked whether `target` is `lost` to the request; inf: never.
 
-    def _lost(self, job: Job, target: str, rest: Sequence[str]) -> bool:
+        A stream has its deadline for the first event; for a whole answer ten minutes are not too long.
+        """
+        return math.inf if job.streamed or not rest else self.books.local.patience_s(target)
+
+    def lost(self, job: Job, target: str, rest: Sequence[str], now_s: float) -> bool:
         """Is `target` out by the present table or by this proxy's judgement, while one of `rest` is in?"""
         view = self._view() or job.view
         route = view.table.routes.get(job.route)
         if route is None:
             return False
-        now_s, local = time.monotonic(), self._books.local
+        local = self.books.local
 
         def is_out(name: str) -> bool:
             endpoint = view.endpoints.get(name)
@@ -195,7 +134,7 @@ class Forwarder:
 
     def _situation(self, job: Job, route: RouteEntry, shares: Mapping[str, int], now_s: float) -> Situation:
         endpoints = job.view.endpoints
-        local = self._books.local
+        local = self.books.local
         pin = self._pins.of(job.route, now_s)
         members = {*route.chain, *shares, *(pin.shares_bp if pin else ())}
         usable = {name for name in members if name in endpoints}
@@ -210,7 +149,7 @@ class Forwarder:
                 is Standing.OUT
             },
             unusable=members - usable,
-            trial=self._books.grants.offer(job.view, usable.intersection(route.chain)) if may_try else "",
+            trial=self.books.grants.offer(job.view, usable.intersection(route.chain)) if may_try else "",
             asked=job.asked,
             pinned_bp=pin.shares_bp if pin else None,
             forced=pin.force if pin else False,
@@ -222,16 +161,14 @@ def _made_by(job: Job) -> str:
     return job.head.previous_response_id if job.head else stored_response_id(job.path)
 
 
-def _goes_on(answer: Whole, way: Way) -> bool:
+def goes_on(answer: Whole, way: Way) -> bool:
     """Is the next target to be asked after this answer."""
     if way is Way.STAYS:
         return False
     return answer.outcome.falls_over or (way is Way.SOUGHT and answer.unknown_here)
 
 
-def _told(
-    refusals: list[tuple[Whole, Account, int]], tried: list[Tried]
-) -> tuple[Whole, Account, int] | None:
+def told(refusals: list[tuple[Whole, Account, int]], tried: list[Tried]) -> tuple[Whole, Account, int] | None:
     """What is passed on of a vain search: who could not say, or else, if none was out of reach, that none knows it."""
     unsure = [refusal for refusal in refusals if not refusal[0].unknown_here]
     complete = len(refusals) == len(tried)
@@ -244,7 +181,7 @@ def home_model(job: Job) -> str:
     return home.model if home else ""
 
 
-def exhausted(job: Job, tried: list[Tried]) -> web.Response:
+def exhausted(job: Job, tried: list[Tried]) -> Reply:
     """No target could serve the request: the family's own error, naming each target and why."""
     route = job.view.table.routes[job.route]
     if tried:
@@ -265,6 +202,18 @@ def exhausted(job: Job, tried: list[Tried]) -> web.Response:
         )
     headers = job.own_headers | {"x-should-retry": "false"} | _retry_after(tried)
     return error_response(job.family, 502, message, FALLBACK_EXHAUSTED, headers)
+
+
+def going_down(job: Job) -> Reply:
+    """This proxy ends, and nothing of an answer has been passed on yet: another one may give it."""
+    headers = job.own_headers | {"x-should-retry": "true", "retry-after": "1"}
+    return error_response(job.family, 503, "this proxy is going down; ask again", headers=headers)
+
+
+def failed_here(job: Job) -> Reply:
+    """The proxy itself has failed."""
+    message = "the proxy failed on this request; its log says why"
+    return error_response(job.family, 500, message, headers=job.own_headers)
 
 
 def _retry_after(tried: list[Tried]) -> dict[str, str]:

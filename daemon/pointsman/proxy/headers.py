@@ -1,11 +1,14 @@
 """Which headers travel. Pure.
 
 A caller's credential never reaches a provider, whichever header it came in, nor does its choice of an account; the
-provider's own credential is put in its place. Everything else passes as it came, save what belongs to one hop.
+provider's own credential is put in its place. Everything else passes as it came, in its order and its case, save what
+belongs to one hop.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
+
+from msgspec import Struct
 
 from pointsman.core.headers import is_of_account, is_secret
 
@@ -20,11 +23,52 @@ _HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
-_REPLACED: Final = frozenset({"host", "content-length", "accept-encoding", "expect"})
+_REPLACED: Final = frozenset({"host", "content-length", "accept-encoding", "expect", "http2-settings"})
 _DROPPED_INBOUND: Final = _HOP_BY_HOP | _REPLACED
-_DROPPED_OUTBOUND: Final = _HOP_BY_HOP | {"set-cookie", "proxy-authenticate"}
+_DROPPED_OUTBOUND: Final = _HOP_BY_HOP | {"set-cookie", "proxy-authenticate", "content-length"}
+_OWN_PREFIX: Final = "x-pointsman-"
+# What Connection nearly always says: it names no header.
+_NAMES_NONE: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
+_NAMES_KEPT: Final = 2_000
 
-Pairs = list[tuple[str, str]]
+# Name and value as they came, or as they go.
+Pairs = list[tuple[bytes, bytes]]
+
+
+class Name(Struct, frozen=True):
+    """What is known of a header's name, however it is written."""
+
+    low: str
+    to_provider: bool
+    to_caller: bool
+    tells_limit: bool
+
+
+_names: Final[dict[bytes, Name]] = {}
+
+
+def name_of(written: bytes) -> Name:
+    """What becomes of a header called that."""
+    found = _names.get(written)
+    if found is not None:
+        return found
+    low = written.decode("latin-1").lower()
+    own = low.startswith(_OWN_PREFIX)
+    name = Name(
+        low,
+        to_provider=not own and low not in _DROPPED_INBOUND and not is_of_account(low),
+        to_caller=not own and low not in _DROPPED_OUTBOUND,
+        tells_limit="ratelimit" in low,
+    )
+    if len(_names) >= _NAMES_KEPT:
+        _names.clear()
+    _names[written] = name
+    return name
+
+
+def lowered(headers: Pairs) -> dict[str, bytes]:
+    """Lower-case name → value; of a name that is there twice the last."""
+    return {name_of(name).low: value for name, value in headers}
 
 
 def never_from_table(name: str) -> bool:
@@ -32,44 +76,45 @@ def never_from_table(name: str) -> bool:
     return name.lower() in _DROPPED_INBOUND or is_secret(name)
 
 
-def _named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
+def written(headers: Mapping[str, str]) -> bytes:
+    """Header lines as they stand in a head, each with its line end."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
+
+def _of_hop(low: Mapping[str, bytes]) -> Collection[str]:
     """Headers that the sender declared to be of this hop only."""
-    return {
-        part.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for part in value.split(",")
-    }
+    named = low.get("connection", b"keep-alive")
+    if named in _NAMES_NONE:
+        return ()
+    return {part.strip().lower() for part in named.decode("latin-1").split(",")}
 
 
-def to_provider(inbound: Pairs, own: Mapping[str, str], *, keep_encoding: bool) -> Pairs:
-    """A caller's headers as the provider gets them; `own` are the provider's constant ones and its credential.
+def to_provider(
+    inbound: Pairs, low: Mapping[str, bytes], overridden: Collection[str] = (), *, keep_encoding: bool = True
+) -> bytes:
+    """The lines of a caller's headers that the provider gets; `overridden`: names that its own ones take the place of.
 
     `keep_encoding` False drops content-encoding, because the body is sent decoded.
     """
-    of_hop = _named_by_connection(inbound)
-    overridden = {name.lower() for name in own}
-    passed = [
+    without = {*overridden, *_of_hop(low)}
+    if not keep_encoding:
+        without.add("content-encoding")
+    return _lines(
         (name, value)
         for name, value in inbound
-        if (low := name.lower()) not in _DROPPED_INBOUND
-        and not is_of_account(low)
-        and low not in of_hop
-        and low not in overridden
-        and not low.startswith("x-pointsman-")
-        and (keep_encoding or low != "content-encoding")
-    ]
-    return [*passed, ("Accept-Encoding", "identity"), *own.items()]
+        if (known := name_of(name)).to_provider and (not without or known.low not in without)
+    )
 
 
-def to_caller(answered: Pairs, *, keep_length: bool) -> Pairs:
-    """A provider's response headers as the caller gets them."""
-    of_hop = _named_by_connection(answered)
-    return [
+def to_caller(answered: Pairs, low: Mapping[str, bytes]) -> bytes:
+    """The lines of a provider's response headers that the caller gets; the framing is the proxy's own."""
+    without = _of_hop(low)
+    return _lines(
         (name, value)
         for name, value in answered
-        if (low := name.lower()) not in _DROPPED_OUTBOUND
-        and low not in of_hop
-        and not low.startswith("x-pointsman-")
-        and (keep_length or low != "content-length")
-    ]
+        if (known := name_of(name)).to_caller and (not without or known.low not in without)
+    )
+
+
+def _lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in pairs])

@@ -1,7 +1,7 @@
 """A proxy: its parts, put together, and the order in which they start and stop."""
 
+import asyncio
 import socket
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -15,18 +15,16 @@ from pointsman.config.addresses import parse_listen
 from pointsman.config.models import Settings
 from pointsman.proxy.books import Books
 from pointsman.proxy.clock import StoreClock
-from pointsman.proxy.exchange import Exchange
 from pointsman.proxy.feed import Feed
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.local_admin import LocalAdmin
 from pointsman.proxy.outcomes import Ledger
 from pointsman.proxy.pins import Pins
-from pointsman.proxy.relay import Relay
+from pointsman.proxy.provider import Pool
 from pointsman.proxy.reporter import Reporter
 from pointsman.proxy.requests import Ring
 from pointsman.proxy.server import Front
-from pointsman.proxy.upstream import KEEP_ALIVE_S, Upstream
 from pointsman.proxy.view import Trust
 from pointsman.store.client import Store
 
@@ -36,7 +34,7 @@ log = logs.get("proxy")
 # connections to close.
 _CLOSE_S: Final = 0.5
 _SOCKET_PATH_MAX: Final = 107
-_FIELD_BYTES_MAX: Final = 1 << 16
+_BACKLOG: Final = 1024
 
 
 class Proxy:
@@ -124,28 +122,29 @@ class Proxy:
         """Serve. `task_status.started` gets "host:port" once callers can connect. Raises OSError if none can."""
         own = self._settings.proxy
         self._feed.load()
-        async with AsyncExitStack() as stack:
-            upstream = await stack.enter_async_context(Upstream(own.timeouts))
-            relay = Relay(ping_after_s=own.ping_after_s, idle_s=own.timeouts.idle_s)
-            exchange = Exchange(upstream, own.timeouts)
-            forwarder = Forwarder(exchange, relay, self._books, self._pins, lambda: self._feed.view)
-            front = Front(
-                forwarder,
-                lambda: self._feed.view,
-                lambda: self._feed.stale_s,
-                self._ring,
-                self._tracer,
-                body_bytes_max=own.max_body_mb << 20,
-            )
-            async with anyio.create_task_group() as outer:
-                outer.start_soon(self._stop_when_cancelled)
-                with anyio.CancelScope(shield=True):
-                    async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._feed.run)
-                        tasks.start_soon(self._reporter.run)
-                        await self._serve(front, relay, task_status)
-                        tasks.cancel_scope.cancel()
-                outer.cancel_scope.cancel()
+        pool = Pool(own.timeouts.connect_s)
+        forwarder = Forwarder(
+            self._books, self._pins, lambda: self._feed.view, own.timeouts, ping_after_s=own.ping_after_s
+        )
+        front = Front(
+            forwarder,
+            pool,
+            lambda: self._feed.view,
+            lambda: self._feed.stale_s,
+            self._ring,
+            self._tracer,
+            body_bytes_max=own.max_body_mb << 20,
+        )
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(self._stop_when_cancelled)
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._feed.run)
+                    tasks.start_soon(self._reporter.run)
+                    await self._serve(front, task_status)
+                    pool.close()
+                    tasks.cancel_scope.cancel()
+            outer.cancel_scope.cancel()
 
     async def _stop_when_cancelled(self) -> None:
         """Whoever cancels `run` asks it to drain; everything else in it is shielded until that is done."""
@@ -154,49 +153,39 @@ class Proxy:
         finally:
             self.stop()
 
-    async def _serve(self, front: Front, relay: Relay, task_status: TaskStatus[str]) -> None:
+    async def _serve(self, front: Front, task_status: TaskStatus[str]) -> None:
         listen = parse_listen(self._settings.proxy.listen)
-        server = web.Server(
-            front.handle,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            keepalive_timeout=KEEP_ALIVE_S,
-            max_line_size=_FIELD_BYTES_MAX,
-            max_field_size=_FIELD_BYTES_MAX,
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_S)
-        await runner.setup()
         admin = await self._admin(front)
+        server: asyncio.Server | None = None
         try:
-            site = web.TCPSite(runner, listen.host, listen.port, backlog=1024)
-            await site.start()
-            address = _address(runner)
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(front.connection, listen.host, listen.port, backlog=_BACKLOG)
+            address = _address(server)
             self._reporter.started(address)
             log.info("the proxy listens", proxy=self._name, address=address)
             task_status.started(address)
             await self._stopping.wait()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._drain(runner, server, front, relay)
+                if server is not None:
+                    await self._drain(server, front)
                 await self._reporter.flush()
                 if admin is not None:
                     await admin.cleanup()
                 self._socket_path.unlink(missing_ok=True)
 
-    async def _drain(self, runner: web.ServerRunner, server: web.Server, front: Front, relay: Relay) -> None:
+    async def _drain(self, server: asyncio.Server, front: Front) -> None:
         """Accept nobody new, let those who are being answered finish, and cut off the rest, streams with a word."""
-        for site in list(runner.sites):
-            await site.stop()
-        server.pre_shutdown()  # idle connections close now, busy ones after their answer
+        server.close()
+        front.end()
         with anyio.move_on_after(self._settings.proxy.drain_s):
             await front.idle()
         if front.in_flight:
             log.warning("requests are cut off at the end of the drain", requests=front.in_flight)
-            relay.cut_off()
-            with anyio.move_on_after(_CLOSE_S):
-                await front.idle()
-        await runner.cleanup()
+            front.cut_off()
+        with anyio.move_on_after(_CLOSE_S):
+            await front.gone()
+        front.abort()
 
     async def _admin(self, front: Front) -> web.ServerRunner | None:
         path = self._socket_path
@@ -223,6 +212,6 @@ class Proxy:
         return runner
 
 
-def _address(runner: web.ServerRunner) -> str:
-    host, port = runner.addresses[0][:2]
+def _address(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -4,10 +4,11 @@ The table comes from the store, and the store is not trusted with keys: a creden
 this proxy's own configuration names for its provider, and never in the clear where the configuration says https.
 """
 
+import functools
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -18,7 +19,7 @@ from pointsman.config.secrets import SecretError, resolve
 from pointsman.core.headers import is_name, is_value
 from pointsman.core.table import Table, TargetEntry
 from pointsman.logs import register_secret
-from pointsman.proxy.headers import never_from_table
+from pointsman.proxy.headers import never_from_table, written
 
 Credentials = tuple[dict[str, str], ...]
 T = TypeVar("T")
@@ -123,8 +124,20 @@ def _mixed(own: Mapping[str, T], before: Mapping[str, T], names: Collection[str]
     return {name: value for name, value in own.items() if name not in names} | kept
 
 
+class Origin(NamedTuple):
+    """Where connections go to. `tls` None: in the clear."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """A target that requests can be sent to. `credentials`: one set of headers each, the preferred first."""
+    """A target that requests can be sent to.
+
+    `own_lines`: the header lines that are put in, Host first, one set for each credential, the preferred first;
+    `overridden`: the names (in lower case) of a caller's headers that they take the place of.
+    """
 
     target: str
     provider: str
@@ -132,9 +145,9 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     family: str
     base_url: str
     generation: int
-    constant: dict[str, str]
-    credentials: Credentials
-    tls: ssl.SSLContext | None
+    origin: Origin
+    own_lines: tuple[bytes, ...]
+    overridden: frozenset[str]
     prices: PriceSettings
 
 
@@ -188,6 +201,10 @@ def compile_view(table: Table, trust: Trust, *, proxy: str, deadlines: Mapping[s
 
 
 def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credentials) -> Endpoint:
+    constant = {key: value for key, value in entry.headers.items() if not never_from_table(key)}
+    parts = addresses.split_url(entry.base_url)
+    tls = (trust.tls.get(entry.provider) or _verifying()) if parts.scheme == "https" else None
+    first = {"Host": parts.netloc, "Accept-Encoding": "identity"}
     return Endpoint(
         target=name,
         provider=entry.provider,
@@ -195,8 +212,14 @@ def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credenti
         family=entry.family,
         base_url=entry.base_url,
         generation=entry.generation,
-        constant={key: value for key, value in entry.headers.items() if not never_from_table(key)},
-        credentials=credentials,
-        tls=trust.tls.get(entry.provider),
+        origin=Origin(parts.hostname or "", parts.port or addresses.DEFAULT_PORTS[parts.scheme], tls),
+        own_lines=tuple(written(first | constant | credential) for credential in credentials),
+        overridden=frozenset(key.lower() for key in (*constant, *credentials[0])),
         prices=trust.prices.get(name) or PriceSettings(),
     )
+
+
+@functools.cache
+def _verifying() -> ssl.SSLContext:
+    """For providers with a certificate that the system trusts. Loading those takes a while, so that it is done once."""
+    return ssl.create_default_context()

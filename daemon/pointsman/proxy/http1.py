@@ -1,0 +1,81 @@
+"""HTTP/1.1 heads as the proxy writes them, and what it refuses of those that it reads. Pure.
+
+The parser refuses what is malformed; `check_head` what is well-formed and could still be read in two ways.
+
+What leaves is framed anew, by a length or in chunks of the proxy's own, so that no sender's idea of where a message
+ends is ever passed on.
+"""
+
+import http
+from collections.abc import Mapping
+from typing import Final
+
+from pointsman.proxy.headers import Pairs
+
+HEAD_BYTES_MAX: Final = 1 << 16
+TARGET_BYTES_MAX: Final = 1 << 14
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
+}
+_HOST_LENGTH: Final = 4
+_BODILESS: Final = frozenset({204, 304})
+
+
+class HttpError(Exception):
+    """A request that is refused before anybody looks at what it wants; `status` says how."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def check_head(method: str, target: bytes, version: str, low: Mapping[str, bytes], headers: Pairs) -> None:
+    """Raise HttpError for what could be read in two ways, though the parser takes it."""
+    if version not in {"1.0", "1.1"}:
+        raise HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if method == "CONNECT":
+        raise HttpError(501, "this is no forward proxy: there is no CONNECT")
+    if len(target) > TARGET_BYTES_MAX:
+        raise HttpError(414, f"the target is longer than {TARGET_BYTES_MAX} bytes")
+    if not target.startswith(b"/"):
+        raise HttpError(400, "the target has to be a path: this is no forward proxy")
+    if b"#" in target:
+        raise HttpError(400, "the target has a fragment")
+    if "host" not in low:
+        if version == "1.1":
+            raise HttpError(400, "there is no Host header")
+    elif sum(len(name) == _HOST_LENGTH and name.lower() == b"host" for name, _ in headers) > 1:
+        raise HttpError(400, "there are several Host headers")
+    coding = low.get("transfer-encoding")
+    if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
+        raise HttpError(
+            400 if version == "1.0" else 501, "the only transfer-encoding is chunked, in HTTP/1.1"
+        )
+    if low.get("expect", b"100-continue").lower() != b"100-continue":
+        raise HttpError(417, "the only expectation that is met is 100-continue")
+
+
+def request_head(method: str, target: bytes, lines: bytes, own: bytes, length: int | None) -> bytes:
+    """A request's head; `own` begins with Host. `length` None: no body, and none is expected of the method."""
+    framing = b"\r\n" if length is None else b"Content-Length: %d\r\n\r\n" % length
+    return b"%b %b HTTP/1.1\r\n%b%b%b" % (method.encode(), target, own, lines, framing)
+
+
+def status_line(status: int, reason: bytes = b"") -> bytes:
+    """The first line of an answer, with the provider's reason where it gave another one than the usual."""
+    known = _LINES.get(status)
+    if known is not None and (not reason or known.endswith(b" %b\r\n" % reason)):
+        return known
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
+def bodiless(method: str, status: int) -> bool:
+    """Does an answer of this kind end with its head, whatever its headers say?"""
+    return method == "HEAD" or status in _BODILESS or status < 200
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a body; `data` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

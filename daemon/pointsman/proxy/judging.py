@@ -1,0 +1,106 @@
+"""What a provider's answer amounts to: whose fault it is, what it used, and what it is called."""
+
+import time
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from pointsman.core.errors import Outcome, Wire, of_response, of_wire
+from pointsman.core.strangers import UNREADABLE
+from pointsman.proxy import lenient
+from pointsman.proxy.body import BodyError, decompressed
+from pointsman.proxy.headers import Pairs
+from pointsman.proxy.sse import USAGE, Tokens
+
+# An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
+WHOLE_BYTES_MAX: Final = 8 << 20
+_NOT_FOUND: Final = "previous_response_not_found"
+
+
+class Head(Struct, frozen=True):
+    """The head of a provider's answer; `low`: lower-case name → value. `length` None: it is not known beforehand."""
+
+    status: int
+    reason: bytes
+    headers: Pairs
+    low: dict[str, bytes]
+    length: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Is it a success."""
+        return self.status < 300
+
+    def text(self) -> dict[str, str]:
+        """`low` as text."""
+        return {name: value.decode("latin-1") for name, value in self.low.items()}
+
+    @property
+    def is_event_stream(self) -> bool:
+        """A successful stream of events in plain bytes."""
+        kind = self.low.get("content-type", b"").strip().lower()
+        plain = self.low.get("content-encoding", b"identity").lower() == b"identity"
+        return self.ok and plain and kind.startswith(b"text/event-stream")
+
+
+class Whole(Struct, frozen=True):
+    """A complete answer, of whatever status."""
+
+    outcome: Outcome
+    head: Head
+    body: bytes
+    response_id: str = ""
+
+    @property
+    def unknown_here(self) -> bool:
+        """Does the account not have the stored response that the request names? Nothing was generated then."""
+        status = self.head.status
+        return status == 404 or (status == 400 and self.outcome.detail.endswith(f" {_NOT_FOUND}"))
+
+
+class _Answer(Struct):
+    """The parts of an unstreamed answer that are looked at; each is decoded by itself."""
+
+    id: Raw = Raw()
+    usage: Raw = Raw()
+    error: Raw = Raw()
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_OK: Final = Outcome(of_response(200, {}).fault, status=200)
+
+
+def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, str]:
+    """The outcome of a whole answer, and its id; `tokens` learn how many were used.
+
+    A success that calls itself JSON and is not was broken on its way, and a page of HTML comes from something
+    in between.
+    """
+    encoding = head.low.get("content-encoding")
+    if encoding:
+        try:
+            body = decompressed(body, encoding.decode("latin-1"), WHOLE_BYTES_MAX)
+        except BodyError:
+            return _plain(head), ""
+    if not head.ok:
+        return _plain(head, lenient.value(body)), ""
+    kind = head.low.get("content-type", b"")
+    if b"json" not in kind:
+        return (of_wire(Wire.BAD_BODY) if kind.startswith(b"text/html") else _plain(head)), ""
+    try:
+        answer = _ANSWER.decode(body)
+    except msgspec.ValidationError:  # no object: seen at its first byte, whatever comes after that
+        other = lenient.value(body)
+        return (of_wire(Wire.BAD_BODY) if other is None else _plain(head, other)), ""
+    except UNREADABLE:
+        return of_wire(Wire.BAD_BODY), ""
+    tokens.learn(lenient.typed(USAGE, answer.usage))
+    error = lenient.value(answer.error) if bytes(answer.error) else None
+    return _plain(head, {"error": error} if error else None), lenient.text(answer.id)
+
+
+def _plain(head: Head, body: object = None) -> Outcome:
+    if head.status == _OK.status and body is None:
+        return _OK
+    return of_response(head.status, head.text(), body, now_s=time.time())

@@ -1,0 +1,345 @@
+"""Connections to providers: one request at a time on each, kept open between them."""
+
+import asyncio
+import errno
+import socket
+import ssl
+import time
+from typing import Final, cast
+
+import aiohappyeyeballs
+import httptools
+
+from pointsman import logs
+from pointsman.core.errors import Wire
+from pointsman.proxy.headers import Pairs, lowered
+from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless
+from pointsman.proxy.judging import Head
+from pointsman.proxy.sides import Line, Recipient
+from pointsman.proxy.view import Origin
+
+log = logs.get("proxy")
+
+KEEP_ALIVE_S: Final = 75.0
+_SWEEP_S: Final = 15.0
+# A body leaves in pieces of this size, each when the one before has mostly gone: a caller's 64 MB are not copied
+# into a buffer at once, nor encrypted in one go while everybody else waits.
+_PIECE_BYTES: Final = 1 << 18
+_BUFFERED_BYTES: Final = 1 << 19
+
+
+class ProviderConnection(asyncio.Protocol):
+    """One connection. Implements `Line` for the recipient that uses it."""
+
+    def __init__(self, pool: "Pool", origin: Origin) -> None:
+        self._pool = pool
+        self.origin = origin
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._recipient: Recipient | None = None
+        self._uses = 0
+        self._unsent: memoryview | None = None
+        self.idle_since_s = 0.0
+        self._reset(is_head=False)
+
+    def _reset(self, *, is_head: bool) -> None:
+        self._is_head = is_head
+        self._reason = b""
+        self._pairs: Pairs = []
+        self._parts: list[bytes] = []
+        self._received = 0
+        self._head: Head | None = None
+        self._told_head = False
+        self._interim = False
+        self._complete = False
+        self._keep = False
+        self._until_close = False
+        self._unreadable = False
+
+    # --- the line of a recipient
+
+    def send(self, recipient: Recipient, head: bytes, body: bytes, *, is_head: bool) -> None:
+        """Send a request. The connection is this transit's until its answer has ended, or is dropped."""
+        if self._uses:
+            self._reset(is_head=is_head)
+        else:
+            self._is_head = is_head
+        self._recipient = recipient
+        self._uses += 1
+        if len(body) <= _PIECE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._unsent = memoryview(body)
+            self._send_more()
+
+    def _send_more(self) -> None:
+        rest = self._unsent
+        while rest is not None and not self._transport.is_closing():
+            self._unsent = rest[_PIECE_BYTES:] if len(rest) > _PIECE_BYTES else None
+            self._transport.write(rest[:_PIECE_BYTES])
+            if self._transport.get_write_buffer_size() > _BUFFERED_BYTES:
+                return
+            rest = self._unsent
+
+    def drop(self, recipient: Recipient) -> None:
+        """End the connection, if it is still this transit's."""
+        if self._recipient is recipient:
+            self._recipient = None
+            self._unsent = None
+            self._transport.abort()
+
+    def hold(self, recipient: Recipient, *, held: bool) -> None:
+        """Stop reading, or go on."""
+        if self._recipient is recipient and not self._transport.is_closing():
+            if held:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    @property
+    def usable(self) -> bool:
+        """May another request be sent on it."""
+        return not self._transport.is_closing() and time.monotonic() - self.idle_since_s < KEEP_ALIVE_S
+
+    def close(self) -> None:
+        """Nobody needs it any more."""
+        self._transport.close()
+
+    # --- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_BUFFERED_BYTES)
+
+    def resume_writing(self) -> None:
+        self._send_more()
+
+    def data_received(self, data: bytes) -> None:
+        if self._recipient is None:
+            self._transport.abort()  # nobody has asked anything
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._unreadable = not self._complete
+            self._keep = False
+        if self._head is None and self._received > HEAD_BYTES_MAX:
+            self._unreadable = True
+        self._tell()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        recipient, self._recipient = self._recipient, None
+        if recipient is None:
+            return
+        now_s = time.monotonic()
+        if exc is None and self._until_close and self._head is not None:
+            recipient.heard(None, b"", now_s, ended=True)
+        elif not self._received:
+            recipient.failed(Wire.RESET, now_s, stale=self._uses > 1)
+        else:
+            recipient.failed(Wire.RESET if exc or self._head is None else Wire.TRUNCATED, now_s)
+
+    def _tell(self) -> None:
+        """Tell the recipient what has come, in one go."""
+        recipient = self._recipient
+        if recipient is None:
+            return
+        now_s = time.monotonic()
+        head = self._head
+        if head is not None and not self._unreadable:
+            data = b"".join(self._parts) if len(self._parts) != 1 else self._parts[0]
+            self._parts.clear()
+            ended = self._complete
+            first, self._told_head = not self._told_head, True
+            if ended:
+                self._free()
+            recipient.heard(head if first else None, data, now_s, ended=ended)
+        elif self._unreadable:
+            self._recipient = None
+            self._transport.abort()
+            if self._told_head and self._parts:
+                recipient.heard(None, b"".join(self._parts), now_s, ended=False)
+            recipient.failed(Wire.BAD_BODY if not self._told_head else Wire.TRUNCATED, now_s)
+
+    def _free(self) -> None:
+        """The answer has ended: the next request may have the connection, if it is fit for one."""
+        self._recipient = None
+        if self._keep and self._unsent is None and not self._transport.is_closing():
+            self._pool.put_back(self)
+        else:
+            self._unsent = None
+            self._transport.close()
+
+    # --- what the parser calls
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is None:
+            self._pairs.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._interim = status < 200
+        if self._interim:
+            self._unreadable = self._unreadable or status == 101
+            self._reason, self._pairs = b"", []
+            return
+        pairs = self._pairs
+        low = lowered(pairs)
+        coding, length = low.get("transfer-encoding"), low.get("content-length")
+        if coding is not None and coding.lower() != b"chunked":
+            self._unreadable = True
+        self._keep = self._parser.should_keep_alive()
+        self._head = Head(status, self._reason, pairs, low, None if length is None else int(length))
+        if bodiless("HEAD" if self._is_head else "", status):
+            self._complete = True
+            self._keep = self._keep and not self._is_head  # the parser waits for a body that will not come
+        else:
+            self._until_close = coding is None and length is None
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if not self._interim:
+            self._complete = True
+
+
+class Dial:
+    """A connection that is being made for a request, and then that connection: a `Line` all along."""
+
+    def __init__(
+        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool
+    ) -> None:
+        self._connection: ProviderConnection | None = None
+        self._held = False
+        self._task = asyncio.ensure_future(self._run(pool, recipient, origin, head, body, is_head=is_head))
+
+    async def _run(
+        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool
+    ) -> None:
+        try:
+            connection = await pool.connect(origin)
+        except TimeoutError:
+            recipient.failed(Wire.CONNECT_TIMEOUT, time.monotonic())
+        except OSError as error:
+            recipient.failed(wire_of(error), time.monotonic())
+        except (
+            Exception
+        ):  # the border of an attempt: a host that cannot even be encoded must not end anything
+            log.exception("no connection, for a reason of our own", host=origin.host)
+            recipient.failed(Wire.DNS, time.monotonic())
+        else:
+            self._connection = connection
+            connection.send(recipient, head, body, is_head=is_head)
+
+    def drop(self, recipient: Recipient) -> None:
+        """Give up, whether connected or not."""
+        if self._connection is None:
+            self._task.cancel()
+        else:
+            self._connection.drop(recipient)
+
+    def hold(self, recipient: Recipient, *, held: bool) -> None:
+        """There is nothing to hold before it is connected."""
+        if self._connection is not None:
+            self._connection.hold(recipient, held=held)
+
+
+class Pool:
+    """All connections. The one used last is used first, so that those that are not needed grow old and are closed."""
+
+    def __init__(self, connect_s: float) -> None:
+        self._connect_s = connect_s
+        self._idle: dict[Origin, list[ProviderConnection]] = {}
+        self._all: set[ProviderConnection] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def send(
+        self, recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool, fresh: bool
+    ) -> Line:
+        """Send a request, on a connection that is open if there is one."""
+        idle = self._idle.get(origin)
+        while idle and not fresh:
+            connection = idle.pop()
+            if connection.usable:
+                connection.send(recipient, head, body, is_head=is_head)
+                return connection
+            connection.close()
+        return Dial(self, recipient, origin, head, body, is_head=is_head)
+
+    async def connect(self, origin: Origin) -> ProviderConnection:
+        """A new connection. Raises TimeoutError, OSError."""
+        loop = asyncio.get_running_loop()
+        connection = ProviderConnection(self, origin)
+        async with asyncio.timeout(self._connect_s):
+            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=0.25, loop=loop)
+            try:
+                name = origin.host if origin.tls else None
+                await loop.create_connection(
+                    lambda: connection, sock=sock, ssl=origin.tls, server_hostname=name
+                )
+            except BaseException:
+                sock.close()
+                raise
+        self._all.add(connection)
+        return connection
+
+    def put_back(self, connection: ProviderConnection) -> None:
+        """Its answer has ended, and it may be used again."""
+        connection.idle_since_s = time.monotonic()
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            self._idle[connection.origin] = [connection]
+        else:
+            idle.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._close_old)
+
+    def forget(self, connection: ProviderConnection) -> None:
+        """It is closed."""
+        self._all.discard(connection)
+        idle = self._idle.get(connection.origin, [])
+        if connection in idle:
+            idle.remove(connection)
+
+    def _close_old(self) -> None:
+        self._sweep = None
+        for origin, idle in list(self._idle.items()):
+            for connection in [one for one in idle if not one.usable]:
+                idle.remove(connection)
+                connection.close()
+            if not idle:
+                del self._idle[origin]
+        if self._idle:
+            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._close_old)
+
+    def close(self) -> None:
+        """Close everything."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._all):
+            connection.close()
+
+
+_BY_ERRNO: Final = {
+    errno.ECONNREFUSED: Wire.REFUSED,
+    errno.ENETUNREACH: Wire.UNREACHABLE,
+    errno.EHOSTUNREACH: Wire.UNREACHABLE,
+    errno.ETIMEDOUT: Wire.CONNECT_TIMEOUT,
+}
+
+
+def wire_of(error: OSError) -> Wire:
+    """What the failure to connect says about the wire."""
+    if isinstance(error, socket.gaierror):
+        return Wire.DNS
+    if isinstance(error, ssl.SSLError):
+        return Wire.TLS
+    return _BY_ERRNO.get(error.errno or 0, Wire.RESET)
