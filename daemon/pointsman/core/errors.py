@@ -90,6 +90,9 @@ CONSEQUENCES: Final[Mapping[Fault, Consequence]] = {
     Fault.OUTAGE: Consequence(True, Effect.BREAKER),
 }
 
+# Looked up for every answer: by plain text, because an enumeration's own hash is worked out in Python.
+_BY_NAME: Final = {fault.value: consequence for fault, consequence in CONSEQUENCES.items()}
+
 # A target that does not even accept a connection gets nothing in a panic either.
 REFUSING: Final = frozenset({Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS, Wire.CONNECT_TIMEOUT})
 
@@ -150,11 +153,11 @@ class Outcome(Struct, frozen=True):
 
     @property
     def falls_over(self) -> bool:
-        return CONSEQUENCES[self.fault].falls_over
+        return _BY_NAME[self.fault._value_].falls_over
 
     @property
     def effect(self) -> Effect:
-        return CONSEQUENCES[self.fault].effect
+        return _BY_NAME[self.fault._value_].effect
 
 
 SUCCESS: Final = Outcome(Fault.OK, status=200)

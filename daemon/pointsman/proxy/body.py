@@ -73,29 +73,30 @@ def read_head(body: bytes) -> Head:
         model = _text(loose.model)
         if not model:
             raise BodyError('the body names no model: set "model" to the name of a route')
+        place = _only_place(body)
         return Head(
-            model=model,
-            places=_model_places(body),
-            stream=bytes(loose.stream) == b"true",
-            previous_response_id=_text(loose.previous_response_id),
-            conversation=_text(loose.conversation) or _member(loose.conversation, "id"),
-            user=_text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
-            session=_text(loose.prompt_cache_key),
-            file=_FILE.search(body) is not None,
+            model,
+            _model_places(body) if place is None else (place,),
+            bool(loose.stream) and bytes(loose.stream) == b"true",
+            _text(loose.previous_response_id),
+            _text(loose.conversation) or _member(loose.conversation, "id"),
+            _text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
+            _text(loose.prompt_cache_key),
+            b'"file_id' in body and _FILE.search(body) is not None,
         )
     except UNREADABLE as error:
         raise BodyError(f"the body is not a JSON object: {error}") from error
 
 
 def _text(raw: Raw) -> str:
-    if not bytes(raw).startswith(b'"'):
+    if not raw or not bytes(raw).startswith(b'"'):
         return ""
     return str(msgspec.json.decode(raw))
 
 
 def _member(raw: Raw, name: str) -> str:
     """The text that an object has as `name`: Anthropic's metadata.user_id, OpenAI's conversation.id."""
-    if not bytes(raw).startswith(b"{"):
+    if not raw or not bytes(raw).startswith(b"{"):
         return ""
     value: Any = msgspec.json.decode(raw)
     text = value.get(name)
@@ -111,6 +112,16 @@ def with_model(body: bytes, places: tuple[slice, ...], model: str) -> bytes:
         parts += (body[copied : place.start], new)
         copied = place.stop
     return b"".join([*parts, body[copied:]])
+
+
+def _only_place(body: bytes) -> slice | None:
+    """Where the name stands if nothing else in the body can be taken for the key; None: it takes a closer look."""
+    first = body.find(b'"model"')
+    if first < 0 or body.find(b'"model"', first + 1) >= 0 or _ESCAPED_LETTER in body:
+        return None
+    key = _KEY.match(body, first)
+    name = _STRING.match(body, key.end()) if key else None
+    return slice(*name.span()) if name else None
 
 
 def _model_places(body: bytes) -> tuple[slice, ...]:

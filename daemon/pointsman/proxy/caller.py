@@ -9,6 +9,7 @@ from typing import Final, Protocol, cast
 from pointsman import logs
 from pointsman.proxy.alarm import Alarm
 from pointsman.proxy.api import Reply
+from pointsman.proxy.asked import Asked
 from pointsman.proxy.http1 import CONTINUE, LAST_CHUNK, HttpError, bodiless, chunk, status_line
 from pointsman.proxy.judging import Head
 from pointsman.proxy.reader import Inbound, RequestReader
@@ -32,7 +33,7 @@ class Desk(Protocol):
     def take(self, connection: "CallerConnection", request: Inbound) -> None:
         """Answer `request` by `connection.reply`, or let a transit answer it (`connection.travel`)."""
 
-    def refusal(self, request: Inbound | None, status: int, why: str) -> Reply:
+    def refusal(self, asked: Asked | None, status: int, why: str) -> Reply:
         """What a request gets that is refused for its form."""
 
     def opened(self, connection: "CallerConnection") -> None:
@@ -123,7 +124,7 @@ class CallerConnection(asyncio.Protocol):
         self._serving = True
         while self._active is None and reader.waiting and not self._ending:
             request = self._active = reader.waiting.popleft()
-            self._ending = not request.keep
+            self._ending = not request.asked.keep
             self._begun = False
             self._desk.take(self, request)
         self._serving = False
@@ -131,9 +132,10 @@ class CallerConnection(asyncio.Protocol):
             self._refuse(reader.objection)
 
     def _refuse(self, objection: HttpError) -> None:
-        request = self._active = self._reader.reading or Inbound()
+        reading = self._active = self._reader.reading
         self._ending = True
-        self._write_reply(self._desk.refusal(request, objection.status, str(objection)))
+        asked = None if reading is None else reading.asked
+        self._write_reply(self._desk.refusal(asked, objection.status, str(objection)))
         self._active = None
         self._linger()
 
@@ -170,7 +172,7 @@ class CallerConnection(asyncio.Protocol):
     def _ring(self) -> None:
         if self._transit is not None:
             self._transit.ring(time.monotonic())
-        elif self._reader.reading is not None and not self._lingering:
+        elif not self._reader.idle and not self._lingering:
             self._refuse(HttpError(408, f"nothing more has come of the request for {READ_S:.0f} s"))
         elif self._active is None:
             self._transport.abort() if self._lingering else self._transport.close()
@@ -216,11 +218,11 @@ class CallerConnection(asyncio.Protocol):
 
     @property
     def _is_head(self) -> bool:
-        return self._active is not None and self._active.method == "HEAD"
+        return self._active is not None and self._active.asked.is_head
 
     def _write(self, status: int, reason: bytes, lines: bytes, body: bytes, length: int | None) -> None:
         framing = b"" if length is None else b"Content-Length: %d\r\n" % length
-        if bodiless(self._active.method if self._active else "", status):
+        if bodiless(status, is_head=self._is_head):
             body = b""
             framing = framing if self._is_head else b""
         self._transport.write(
@@ -230,13 +232,13 @@ class CallerConnection(asyncio.Protocol):
     def _connection(self) -> bytes:
         if self._ending:
             return b"Connection: close\r\n"
-        return b"Connection: keep-alive\r\n" if self._active and self._active.http10 else b""
+        return b"Connection: keep-alive\r\n" if self._active and self._active.asked.http10 else b""
 
     def begin(self, head: Head, lines: bytes, *, length: int | None) -> None:
         """An answer begins."""
         if "server" not in head.low:
             lines += _SERVER
-        http10 = self._active is not None and self._active.http10
+        http10 = self._active is not None and self._active.asked.http10
         self._chunked = length is None and not http10
         if length is None and http10:
             self._ending = True  # its end is the end of the connection

@@ -17,7 +17,7 @@ from pointsman.proxy.books import Account, Books
 from pointsman.proxy.job import Job
 from pointsman.proxy.judging import Whole
 from pointsman.proxy.local import Standing
-from pointsman.proxy.pick import Order, Situation, order, shares_now, steady_targets
+from pointsman.proxy.pick import Calm, Order, Situation, order, shares_now, steady_targets
 from pointsman.proxy.pins import Pins
 from pointsman.proxy.view import View
 
@@ -101,11 +101,34 @@ class Forwarder:
             way = Way.SOUGHT if made_by and not maker else Way.STAYS
             places = dict.fromkeys((home, *route.chain)) if way is Way.SOUGHT else (home,)
             return Order(tuple(place for place in places if place in job.view.endpoints), CANNOT_MOVE), way
+        if route.later or not self._is_calm(job, route, now_s):
+            return self._order_now(job, route, now_s), Way.MOVES
+        calm = job.view.calm.get(job.route)
+        if calm is None:
+            members = {*route.chain, *route.shares_bp}
+            unusable = members.difference(job.view.endpoints)
+            calm = job.view.calm[job.route] = Calm(job.route, route, route.shares_bp, unusable)
+        return calm.order(job.key, random.random()), Way.MOVES
+
+    def _is_calm(self, job: Job, route: RouteEntry, now_s: float) -> bool:
+        """Does nothing but the table say where the request goes?"""
+        troubled = self.books.local.troubled(now_s)
+        return not (
+            self._pins.any
+            or not route.shares_bp
+            or (job.counts and job.view.grants)
+            or job.synthetic
+            or job.api is Api.EMBEDDINGS
+            or (troubled and not troubled.isdisjoint(route.chain))
+            or (troubled and not troubled.isdisjoint(route.shares_bp))
+        )
+
+    def _order_now(self, job: Job, route: RouteEntry, now_s: float) -> Order:
         shares = shares_now(route, job.view.run_out(job.route, now_s))
         if not shares:
-            return Order((), ""), Way.MOVES
+            return Order((), "")
         situation = self._situation(job, route, shares, now_s)
-        return order(job.route, route, shares, situation, key=job.key, u=random.random()), Way.MOVES
+        return order(job.route, route, shares, situation, key=job.key, u=random.random())
 
     def patience_s(self, job: Job, target: str, rest: Sequence[str]) -> float:
         """After how many seconds it is asked whether `target` is `lost` to the request; inf: never.
@@ -140,7 +163,7 @@ class Forwarder:
         usable = {name for name in members if name in endpoints}
         if job.api is Api.EMBEDDINGS:
             usable = {name for name in usable if endpoints[name].model == home_model(job)}
-        may_try = job.counts and job.view.grants and not job.asked
+        may_try = job.counts and job.view.grants and not job.arm
         return Situation(
             out={
                 name
@@ -150,7 +173,7 @@ class Forwarder:
             },
             unusable=members - usable,
             trial=self.books.grants.offer(job.view, usable.intersection(route.chain)) if may_try else "",
-            asked=job.asked,
+            asked=job.arm,
             pinned_bp=pin.shares_bp if pin else None,
             forced=pin.force if pin else False,
         )
@@ -158,7 +181,7 @@ class Forwarder:
 
 def _made_by(job: Job) -> str:
     """The id of the stored response that the request goes on from or asks for, or ""."""
-    return job.head.previous_response_id if job.head else stored_response_id(job.path)
+    return job.head.previous_response_id if job.head else stored_response_id(job.asked.path)
 
 
 def goes_on(answer: Whole, way: Way) -> bool:

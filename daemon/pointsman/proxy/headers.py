@@ -106,14 +106,26 @@ def to_provider(
     )
 
 
-def to_caller(answered: Pairs, low: Mapping[str, bytes]) -> bytes:
-    """The lines of a provider's response headers that the caller gets; the framing is the proxy's own."""
+def of_answer(answered: Pairs) -> tuple[dict[str, bytes], bytes, bool]:
+    """(lower-case name → value, the lines that the caller gets, does one tell a rate limit) of a provider's headers.
+
+    The framing is the proxy's own.
+    """
+    low: dict[str, bytes] = {}
+    passed: list[bytes] = []
+    tells_limit = False
+    for name, value in answered:
+        known = _names.get(name) or name_of(name)
+        low[known.low] = value
+        if known.to_caller:
+            passed += (name, b": ", value, b"\r\n")
+        if known.tells_limit:
+            tells_limit = True
     without = _of_hop(low)
-    return _lines(
-        (name, value)
-        for name, value in answered
-        if (known := name_of(name)).to_caller and (not without or known.low not in without)
-    )
+    if without:
+        pairs = [pair for pair in answered if (one := name_of(pair[0])).to_caller and one.low not in without]
+        return low, _lines(pairs), tells_limit
+    return low, b"".join(passed), tells_limit
 
 
 def _lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:

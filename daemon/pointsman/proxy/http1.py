@@ -7,10 +7,9 @@ ends is ever passed on.
 """
 
 import http
-from collections.abc import Mapping
 from typing import Final
 
-from pointsman.proxy.headers import Pairs
+from pointsman.proxy.asked import Asked
 
 HEAD_BYTES_MAX: Final = 1 << 16
 TARGET_BYTES_MAX: Final = 1 << 14
@@ -31,11 +30,12 @@ class HttpError(Exception):
         self.status = status
 
 
-def check_head(method: str, target: bytes, version: str, low: Mapping[str, bytes], headers: Pairs) -> None:
-    """Raise HttpError for what could be read in two ways, though the parser takes it."""
+def check_head(asked: Asked, version: str) -> None:
+    """Raise HttpError for what could be read in two ways, though the parser takes it. `version`: "1.1"."""
+    target, low = asked.target, asked.low
     if version not in {"1.0", "1.1"}:
         raise HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if method == "CONNECT":
+    if asked.method == "CONNECT":
         raise HttpError(501, "this is no forward proxy: there is no CONNECT")
     if len(target) > TARGET_BYTES_MAX:
         raise HttpError(414, f"the target is longer than {TARGET_BYTES_MAX} bytes")
@@ -46,7 +46,7 @@ def check_head(method: str, target: bytes, version: str, low: Mapping[str, bytes
     if "host" not in low:
         if version == "1.1":
             raise HttpError(400, "there is no Host header")
-    elif sum(len(name) == _HOST_LENGTH and name.lower() == b"host" for name, _ in headers) > 1:
+    elif sum(len(name) == _HOST_LENGTH and name.lower() == b"host" for name, _ in asked.headers) > 1:
         raise HttpError(400, "there are several Host headers")
     coding = low.get("transfer-encoding")
     if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
@@ -71,9 +71,9 @@ def status_line(status: int, reason: bytes = b"") -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
-def bodiless(method: str, status: int) -> bool:
+def bodiless(status: int, *, is_head: bool) -> bool:
     """Does an answer of this kind end with its head, whatever its headers say?"""
-    return method == "HEAD" or status in _BODILESS or status < 200
+    return is_head or status in _BODILESS or status < 200
 
 
 def chunk(data: bytes) -> bytes:

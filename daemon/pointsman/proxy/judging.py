@@ -10,7 +10,6 @@ from pointsman.core.errors import Outcome, Wire, of_response, of_wire
 from pointsman.core.strangers import UNREADABLE
 from pointsman.proxy import lenient
 from pointsman.proxy.body import BodyError, decompressed
-from pointsman.proxy.headers import Pairs
 from pointsman.proxy.sse import USAGE, Tokens
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
@@ -19,12 +18,17 @@ _NOT_FOUND: Final = "previous_response_not_found"
 
 
 class Head(Struct, frozen=True):
-    """The head of a provider's answer; `low`: lower-case name → value. `length` None: it is not known beforehand."""
+    """The head of a provider's answer.
+
+    `low`: lower-case name → value; `lines`: those of its headers that the caller gets; `tells_limit`: one is about a
+    rate limit; `length` of its body in bytes, None: not known beforehand.
+    """
 
     status: int
     reason: bytes
-    headers: Pairs
     low: dict[str, bytes]
+    lines: bytes
+    tells_limit: bool = False
     length: int | None = None
 
     @property
@@ -39,9 +43,11 @@ class Head(Struct, frozen=True):
     @property
     def is_event_stream(self) -> bool:
         """A successful stream of events in plain bytes."""
-        kind = self.low.get("content-type", b"").strip().lower()
+        kind = self.low.get("content-type", b"")
+        if not self.ok or kind == b"application/json":
+            return False
         plain = self.low.get("content-encoding", b"identity").lower() == b"identity"
-        return self.ok and plain and kind.startswith(b"text/event-stream")
+        return plain and kind.strip().lower().startswith(b"text/event-stream")
 
 
 class Whole(Struct, frozen=True):

@@ -18,6 +18,7 @@ a target to the end of the order; it never takes the last one away.
 """
 
 import itertools
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
 
@@ -36,6 +37,8 @@ NORMAL_MIN_SAMPLES: Final = 20
 OVERDUE_UNKNOWN_S: Final = 10.0
 # What a whole answer is given where the normal is unknown, once its target is out.
 PATIENCE_UNKNOWN_S: Final = 60.0
+# How often it is looked for a hang, at the most: far more often than one can be noticed.
+LOOK_S: Final = 0.05
 # The ticket of a request that is under way by a table from before the target came back.
 _STALE: Final = -1
 # The failures of a run whose beginnings are remembered.
@@ -57,7 +60,8 @@ class Lane(Struct):
 
     `first` is the lowest ticket of the present generation; `waiting`: ticket → when it was sent, of those that are
     unanswered; `answered_ms`: of those that are not over yet; `sent`: ticket → when, of both. `common` are the
-    failures since the last success in either lane; `failed`: ticket → seconds that it took, of the run's latest.
+    failures since the last success in either lane; `limit_s`: from when on an answer is overdue, worked out anew once
+    `look_again` answers have come; `failed`: ticket → seconds that it took, of the run's latest.
     """
 
     generation: int = 0
@@ -70,6 +74,8 @@ class Lane(Struct):
     trial: int = 0
     last_answer_s: float = float("-inf")
     answers: int = 0
+    look_again: int = 0
+    limit_s: float = 0.0
     cells: dict[int, int] = {}
     sent: dict[int, float] = {}
     waiting: dict[int, float] = {}
@@ -84,6 +90,19 @@ class LocalBreaker:
         self._cooldown_s = cooldown_s
         self._lanes: dict[tuple[str, bool], Lane] = {}
         self._tickets = itertools.count(1)
+        self._out: set[str] = set()
+        self._look_s = 0.0
+
+    def troubled(self, now_s: float) -> AbstractSet[str]:
+        """The targets that may not be simply in: of all others `standing` says so. Looks for hangs now and then."""
+        if now_s >= self._look_s:
+            self._look_s = now_s + LOOK_S
+            self._out = {
+                target
+                for (target, streamed), lane in self._lanes.items()
+                if lane.out_until_s or len(self._overdue(lane, now_s, streamed=streamed)) >= self._failures
+            }
+        return self._out
 
     def standing(self, target: str, generation: int, now_s: float, *, streamed: bool) -> Standing:
         """Where the lane stands; notices a hang on the way."""
@@ -93,6 +112,7 @@ class LocalBreaker:
         if generation > lane.generation:
             self._forget(lane, generation)
         if lane.out_until_s == 0.0 and len(self._overdue(lane, now_s, streamed=streamed)) >= self._failures:
+            self._out.add(target)
             lane.out_until_s, lane.hanging = now_s + self._cooldown_s, True
         if lane.out_until_s == 0.0:
             return Standing.IN
@@ -141,10 +161,11 @@ class LocalBreaker:
         late = False
         match outcome.effect:
             case Effect.SUCCESS:
-                both = self._both(target, lane.generation)
-                late = _late(both, ticket, now_s)
-                if not late:
-                    _succeeded(lane, both)
+                if lane.common or lane.streak or lane.failed or self._fails_beside(target, lane, streamed):
+                    both = self._both(target, lane.generation)
+                    late = _late(both, ticket, now_s)
+                    if not late:
+                        _succeeded(lane, both)
                 if answered_ms is not None:
                     _learn(lane, answered_ms)
                 if not streamed:
@@ -154,9 +175,11 @@ class LocalBreaker:
             case Effect.BREAKER | Effect.BAR:
                 _failed(lane, ticket, now_s - sent_s)
                 for out in [lane] if was_trial else self._spent(target, lane):
+                    self._out.add(target)
                     out.out_until_s = max(out.out_until_s, now_s + self._cooldown_s)
             case Effect.THROTTLE:
                 rest_s = min(outcome.retry_after_s or THROTTLE_UNKNOWN_S, self._cooldown_s)
+                self._out.add(target)
                 lane.out_until_s = max(lane.out_until_s, now_s + rest_s)
             case _:
                 pass
@@ -185,6 +208,13 @@ class LocalBreaker:
         lanes = (self._lanes.get((target, streamed)) for streamed in (False, True))
         return any(lane is not None and now_s < lane.out_until_s for lane in lanes)
 
+    def _fails_beside(self, target: str, lane: Lane, streamed: bool) -> bool:
+        """Has the other lane failures since a success in either."""
+        other = self._lanes.get((target, not streamed))
+        return (
+            other is not None and other.generation == lane.generation and bool(other.common or other.failed)
+        )
+
     def _both(self, target: str, generation: int) -> list[Lane]:
         """The lanes of the target that are of this generation."""
         lanes = (self._lanes.get((target, streamed)) for streamed in (False, True))
@@ -207,19 +237,26 @@ class LocalBreaker:
         lane.answered_ms.clear()
 
     def _overdue(self, lane: Lane, now_s: float, *, streamed: bool) -> list[float]:
-        if len(lane.waiting) < self._failures:
+        waiting = lane.waiting
+        if len(waiting) < self._failures:
             return []
+        floor_s = OVERDUE_FLOOR_S if streamed else OVERDUE_FLOOR_UNARY_S
+        if now_s - next(iter(waiting.values())) <= floor_s:
+            return []  # not even the oldest, and no limit is shorter
         limit_s = self._limit_s(lane, streamed=streamed)
         if limit_s is None:
             return []
-        return [s for s in lane.waiting.values() if now_s - s > limit_s and s >= lane.last_answer_s]
+        return [s for s in waiting.values() if now_s - s > limit_s and s >= lane.last_answer_s]
 
     @staticmethod
     def _limit_s(lane: Lane, *, streamed: bool) -> float | None:
         if lane.answers < NORMAL_MIN_SAMPLES:
             return OVERDUE_UNKNOWN_S if streamed else None
-        floor_s = OVERDUE_FLOOR_S if streamed else OVERDUE_FLOOR_UNARY_S
-        return max(OVERDUE_FACTOR * _p99_s(lane.cells, lane.answers), floor_s)
+        if lane.answers >= lane.look_again:
+            floor_s = OVERDUE_FLOOR_S if streamed else OVERDUE_FLOOR_UNARY_S
+            lane.limit_s = max(OVERDUE_FACTOR * _p99_s(lane.cells, lane.answers), floor_s)
+            lane.look_again = lane.answers + 1 + lane.answers // 16
+        return lane.limit_s
 
 
 def _failed(lane: Lane, ticket: int, took_s: float) -> None:

@@ -26,6 +26,9 @@ FAILING: Final = frozenset({Effect.BREAKER, Effect.BAR, Effect.THROTTLE, Effect.
 TELLS_NOTHING: Final = frozenset({Fault.ABANDONED, Fault.CALLER, Fault.CONTENT_FILTER})
 
 
+_OK: Final = Fault.OK
+
+
 class Seen(Struct, frozen=True, kw_only=True):
     """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
 
@@ -117,7 +120,8 @@ class Ledger:
         ended_trial = bool(seen.grant) and seen.outcome.fault not in TELLS_NOTHING
         if ended_trial:
             report.grant, report.grant_outcome = seen.grant, seen.outcome.fault.value
-        fault = seen.outcome.fault.value
+        ok = seen.outcome.fault is _OK
+        fault = seen.outcome.fault._value_
         if seen.synthetic:
             report.synthetic[fault] = report.synthetic.get(fault, 0) + 1
             return AT_ONCE_S if ended_trial else None
@@ -125,7 +129,7 @@ class Ledger:
         counts[fault] = counts.get(fault, 0) + 1
         _measure(report, seen)
         tally.callers.add(seen.caller, now_s)
-        if seen.outcome.effect in FAILING:
+        if not ok and seen.outcome.effect in FAILING:
             tally.callers_failing.add(seen.caller, now_s)
         within_s = self._stand(report, seen, now_s) if seen.generation == report.generation else None
         return AT_ONCE_S if ended_trial else within_s
@@ -134,11 +138,18 @@ class Ledger:
         """What the outcome says about the target as it is now, and how soon that is to be told."""
         outcome = seen.outcome
         name = STREAM if seen.streamed else UNARY
-        lane = report.lanes.setdefault(name, Lane())
+        lane = report.lanes.get(name)
+        if lane is None:
+            lane = report.lanes[name] = Lane()
         match outcome.effect:
             case Effect.SUCCESS:
-                if not seen.late:
+                if seen.late:
+                    pass
+                elif lane.streak:
                     report.lanes[name] = Lane(last_ok_s=now_s)
+                    report.barred = ""
+                else:
+                    lane.last_ok_s = now_s
                     report.barred = ""
             case Effect.BREAKER:
                 _failed(lane, outcome, now_s)

@@ -7,6 +7,8 @@
   the proxy cannot serve at all (no credential) not at all.
 """
 
+import bisect
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
@@ -91,6 +93,39 @@ def order(
     # Once an overlay has run out, the shares in force are no more those that the stamp stands for.
     ramp = route.ramp if placed and shares_bp == route.shares_bp else ""
     return Order(targets[: route.max_attempts or None], reason, trial=bool(situation.trial), ramp=ramp)
+
+
+class Calm:
+    """The orders of a route while nothing stands against any of its targets: each is worked out once.
+
+    `unusable` are the targets that the proxy can never try.
+    """
+
+    def __init__(
+        self, name: str, route: RouteEntry, shares_bp: Mapping[str, int], unusable: Collection[str]
+    ) -> None:
+        self._name = name
+        self._route = route
+        self._shares_bp = shares_bp
+        self._situation = Situation(unusable=unusable)
+        self._left_bp = _left(shares_bp, unusable)
+        self._targets = list(self._left_bp)
+        self._edges = list(itertools.accumulate(self._left_bp.values()))
+        self._orders: dict[tuple[str, bool], Order] = {}
+
+    def order(self, key: int | None, u: float) -> Order:
+        """The same as `order` says."""
+        if not self._targets:
+            first = ""
+        elif key is None:
+            first = self._targets[bisect.bisect(self._edges, u * self._edges[-1])]
+        else:
+            first = _pick(self._name, self._route, self._shares_bp, self._left_bp, key, u)
+        found = self._orders.get((first, key is None))
+        if found is None:
+            found = order(self._name, self._route, self._shares_bp, self._situation, key=key, u=u)
+            self._orders[first, key is None] = found
+        return found
 
 
 def _first(

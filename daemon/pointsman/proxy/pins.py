@@ -46,6 +46,11 @@ class Pins:
         """Unpin `route`; False if it was not pinned."""
         return self._pins.pop(route, None) is not None
 
+    @property
+    def any(self) -> bool:
+        """Is any route pinned, or was until a moment ago."""
+        return bool(self._pins)
+
     def of(self, route: str, now_s: float) -> Pin | None:
         """The pin that holds for `route` at `now_s`."""
         pin = self._pins.get(route)

@@ -12,7 +12,7 @@ import httptools
 
 from pointsman import logs
 from pointsman.core.errors import Wire
-from pointsman.proxy.headers import Pairs, lowered
+from pointsman.proxy.headers import Pairs, of_answer
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless
 from pointsman.proxy.judging import Head
 from pointsman.proxy.sides import Line, Recipient
@@ -189,14 +189,14 @@ class ProviderConnection(asyncio.Protocol):
             self._unreadable = self._unreadable or status == 101
             self._reason, self._pairs = b"", []
             return
-        pairs = self._pairs
-        low = lowered(pairs)
+        low, lines, tells_limit = of_answer(self._pairs)
         coding, length = low.get("transfer-encoding"), low.get("content-length")
         if coding is not None and coding.lower() != b"chunked":
             self._unreadable = True
         self._keep = self._parser.should_keep_alive()
-        self._head = Head(status, self._reason, pairs, low, None if length is None else int(length))
-        if bodiless("HEAD" if self._is_head else "", status):
+        size = None if length is None else int(length)
+        self._head = Head(status, self._reason, low, lines, tells_limit, size)
+        if bodiless(status, is_head=self._is_head):
             self._complete = True
             self._keep = self._keep and not self._is_head  # the parser waits for a body that will not come
         else:

@@ -1,32 +1,36 @@
-"""Requests as they come in on one connection, read strictly. Sans-I/O: bytes go in, complete requests come out."""
+"""Requests as they come in on one connection, read strictly. Sans-I/O: bytes go in, complete requests come out.
 
+A head that is the connection's last one again, but for the digits of its length, need not be read again: the same
+bytes mean the same. Everything else goes through the parser.
+"""
+
+import re
 from collections import deque
-from collections.abc import Mapping
 from typing import Final
 
 import httptools
 
-from pointsman.proxy.headers import Pairs, lowered
+from pointsman.proxy.asked import Asked
+from pointsman.proxy.headers import Pairs
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, TARGET_BYTES_MAX, HttpError, check_head
 
 _OF_THE_OFFER: Final = frozenset({b"upgrade", b"connection"})
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+_DIGITS: Final = re.compile(rb"[0-9]{1,12}")
+_END: Final = b"\r\n\r\n"
+# A connection whose heads differ all the time is not tried any longer.
+_MISSES_MAX: Final = 8
 
 
 class Inbound:
-    """A request as it comes in. `low`: lower-case name → value; `body` once it is complete."""
+    """A request: its head, and its body as far as it has come."""
 
-    __slots__ = ("headers", "http10", "keep", "low", "method", "parts", "ready", "size", "target")
+    __slots__ = ("asked", "parts", "size")
 
-    def __init__(self) -> None:
-        self.method = ""
-        self.target = b""
-        self.headers: Pairs = []
-        self.low: Mapping[str, bytes] = {}
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
         self.parts: list[bytes] = []
         self.size = 0
-        self.http10 = False
-        self.keep = False
-        self.ready = False  # its head is complete
 
     @property
     def body(self) -> bytes:
@@ -35,7 +39,7 @@ class Inbound:
 
 
 class RequestReader:
-    """Reads requests. `waiting` are the complete ones, in order; `reading` one that is still coming.
+    """Reads requests. `waiting` are the complete ones, in order; `reading` one whose body is still coming.
 
     `objection`: why nothing after `waiting` can be taken; the connection has to be closed. `expects`: the one that is
     coming waits for 100 Continue; whoever says so takes the word back.
@@ -44,15 +48,84 @@ class RequestReader:
     def __init__(self, body_bytes_max: int) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._body_bytes_max = body_bytes_max
+        self._target = b""
+        self._pairs: Pairs = []
         self._head_bytes = 0
         self._last_keeps = True
+        self._known: tuple[bytes, bytes, Asked] | None = None
+        self._missing = 0  # bytes of the body of a request with a known head
+        self._misses = 0
+        self.in_head = False
         self.reading: Inbound | None = None
         self.waiting: deque[Inbound] = deque()
         self.objection: HttpError | None = None
         self.expects = False
 
+    @property
+    def idle(self) -> bool:
+        """Nothing has come of a request that is not complete."""
+        return self.reading is None and not self.in_head
+
     def feed(self, data: bytes) -> None:
         """More bytes have come."""
+        if self._missing:
+            data = self._more(data)
+        elif self._known is not None and self.reading is None and not self.in_head:
+            data = self._again(data)
+        if data:
+            self._parse(data)
+
+    # --- heads that are known
+
+    def _again(self, data: bytes) -> bytes:
+        """What is left of `data` after all requests with the known head that it begins with."""
+        while data and self._known is not None and self.objection is None:
+            before, after, asked = self._known
+            digits = _DIGITS.match(data, len(before)) if data.startswith(before) else None
+            if digits is None or not data.startswith(after, digits.end()):
+                self._misses += 1
+                if self._misses >= _MISSES_MAX:
+                    self._known = None
+                return data
+            length, start = int(digits.group()), digits.end() + len(after)
+            if length > self._body_bytes_max:
+                return data
+            self._misses = 0
+            request = Inbound(asked)
+            end = start + length
+            if end > len(data):
+                self.reading, self._missing = request, end - len(data)
+                request.parts.append(data[start:])
+                return b""
+            request.parts.append(data[start:end])
+            self.waiting.append(request)
+            data = data[end:]
+        return data
+
+    def _more(self, data: bytes) -> bytes:
+        request = self.reading
+        part = data[: self._missing]
+        self._missing -= len(part)
+        if request is not None:
+            request.parts.append(part)
+            if not self._missing:
+                self.reading = None
+                self.waiting.append(request)
+        rest = data[len(part) :]
+        return self._again(rest) if rest else rest
+
+    def _learn(self, data: bytes, asked: Asked) -> None:
+        """`data` began with this head, whole: remember it if only its length can differ."""
+        end = data.find(_END)
+        found = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
+        if found is not None and asked.keep and "expect" not in asked.low:
+            self._known = data[: found.start(1)], data[found.end(1) : end + len(_END)], asked
+
+    # --- all others
+
+    def _parse(self, data: bytes) -> None:
+        whole = self.reading is None and not self.in_head and self._misses < _MISSES_MAX
+        before = len(self.waiting)
         while True:
             try:
                 self._parser.feed_data(data)
@@ -60,19 +133,20 @@ class RequestReader:
                 again = self._without_upgrade()
                 if again is None:
                     return
-                data = again + data[upgrade.args[0] :]
+                data, whole = again + data[upgrade.args[0] :], False
                 continue
             except httptools.HttpParserError as error:
                 # What comes after the last request of a connection is not looked at.
-                if self.reading is not None or self._last_keeps:
+                if not self.idle or self._last_keeps:
                     self._object(HttpError(400, f"the request cannot be read: {error}"))
             break
-        reading = self.reading
-        if reading is not None and not reading.ready:
+        if self.in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
-                long = len(reading.target) > TARGET_BYTES_MAX
+                long = len(self._target) > TARGET_BYTES_MAX
                 self._object(HttpError(414 if long else 431, f"the head is over {HEAD_BYTES_MAX} bytes"))
+        elif whole and self.reading is None and len(self.waiting) == before + 1 and self.objection is None:
+            self._learn(data, self.waiting[-1].asked)
 
     def _object(self, objection: HttpError) -> None:
         self.objection = self.objection or objection
@@ -84,46 +158,49 @@ class RequestReader:
         if request is None:
             self._object(HttpError(501, "no other protocol is spoken here"))
             return None
-        kept = [pair for pair in request.headers if pair[0].lower() not in _OF_THE_OFFER]
-        if not request.keep:
+        asked = request.asked
+        kept = [pair for pair in asked.headers if pair[0].lower() not in _OF_THE_OFFER]
+        if not asked.keep:
             kept.append((b"Connection", b"close"))
-        version = b"1.0" if request.http10 else b"1.1"
-        first = b"%b %b HTTP/%b\r\n" % (request.method.encode(), request.target, version)
+        version = b"1.0" if asked.http10 else b"1.1"
+        first = b"%b %b HTTP/%b\r\n" % (asked.method.encode(), asked.target, version)
         return first + b"".join([b"%b: %b\r\n" % pair for pair in kept]) + b"\r\n"
 
     # --- what the parser calls
 
     def on_message_begin(self) -> None:
-        self.reading = Inbound()
+        self.in_head = True
+        self._target, self._pairs = b"", []
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        if self.reading is not None:
-            self.reading.target += url
+        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.reading is not None and not self.reading.ready:  # trailers are not asked for
-            self.reading.headers.append((name, value))
+        if self.in_head:  # trailers are not asked for
+            self._pairs.append((name, value))
 
     def on_headers_complete(self) -> None:
-        request, parser = self.reading, self._parser
-        if request is None:
-            return
-        request.ready = True
-        request.method = parser.get_method().decode("latin-1")
+        parser = self._parser
+        self.in_head = False
         version = parser.get_http_version()
-        request.http10 = version == "1.0"
-        request.keep = parser.should_keep_alive()
-        request.low = low = lowered(request.headers)
+        asked = Asked(
+            parser.get_method().decode("latin-1"),
+            self._target,
+            self._pairs,
+            http10=version == "1.0",
+            keep=parser.should_keep_alive(),
+        )
+        self.reading = Inbound(asked)
         try:
-            check_head(request.method, request.target, version, low, request.headers)
-            length = low.get("content-length")
+            check_head(asked, version)
+            length = asked.low.get("content-length")
             if length is not None and int(length) > self._body_bytes_max:
                 raise HttpError(413, self._too_large)
         except HttpError as error:
             self._object(error)
             return
-        if "expect" in low and not request.http10:
+        if "expect" in asked.low and not asked.http10:
             self.expects = True
 
     @property
@@ -145,5 +222,5 @@ class RequestReader:
         request, self.reading = self.reading, None
         self.expects = False
         if request is not None and self.objection is None:
-            self._last_keeps = request.keep
+            self._last_keeps = request.asked.keep
             self.waiting.append(request)

@@ -1,6 +1,5 @@
 """The public listener: finds the API, the route and the caller of a request, and sends it on its way."""
 
-import random
 import time
 from collections.abc import Callable
 from typing import Final
@@ -17,12 +16,12 @@ from pointsman.proxy.api import (
     FAMILY_OF,
     Api,
     Reply,
-    api_of,
     error_response,
     looks_anthropic,
     model_body,
     models_body,
 )
+from pointsman.proxy.asked import Asked
 from pointsman.proxy.body import BodyError
 from pointsman.proxy.caller import CallerConnection
 from pointsman.proxy.forward import Forwarder
@@ -123,28 +122,26 @@ class Front:
             if reply is not None:
                 connection.reply(reply)
         except Exception:  # the border of a request: a bug must not end the proxy
-            path = request.target.partition(b"?")[0].decode("latin-1")
-            log.exception("a request failed for a reason of our own", path=path)
+            log.exception("a request failed for a reason of our own", path=request.asked.path)
             why = "the proxy failed on this request; its log says why"
-            connection.fail(self.refusal(request, 500, why))
+            connection.fail(self.refusal(request.asked, 500, why))
 
-    def refusal(self, request: Inbound | None, status: int, why: str) -> Reply:
+    def refusal(self, asked: Asked | None, status: int, why: str) -> Reply:
         """An error in the shape that the caller probably reads."""
-        family = Family.OPENAI if request is None else _family(request)
+        family = Family.OPENAI if asked is None else _family(asked)
         return error_response(family, status, why)
 
     def _dispatch(self, connection: CallerConnection, request: Inbound) -> Reply | None:
         """The proxy's own answer, or None: a transit gives it."""
-        method = request.method
-        path, _, query = request.target.decode("latin-1").partition("?")
-        api = api_of(method, path)
+        asked = request.asked
+        method, path, api = asked.method, asked.path, asked.api
         if api is None and method in {"GET", "HEAD"}:
             if path in {"/", "/-/health"}:
                 return Reply(200, b"pointsman\n", kind=_TEXT)
             if path == "/-/ready":
                 return self._ready(self._view())
         family = FAMILY_OF.get(api) if api else None
-        family = family or _family(request)
+        family = family or _family(asked)
         view = self._view()
         if view is None:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
@@ -153,19 +150,7 @@ class Front:
             return _models(family, view, unquote(path.removeprefix("/v1/models").removeprefix("/")))
         if api is None:
             return error_response(family, 404, f"nothing is served at {method} {path[:100]}")
-        job = Job(
-            id=f"{random.getrandbits(96):024x}",
-            api=api,
-            family=family,
-            method=method,
-            path=path,
-            query=query,
-            headers=request.headers,
-            low=request.low,
-            body=request.body,
-            view=view,
-        )
-        return self._forward(connection, job)
+        return self._forward(connection, Job(asked, api, family, request.body, view))
 
     def _ready(self, view: View | None) -> Reply:
         """Is there a table to route by, which, and for how many seconds has the store not confirmed it?"""
@@ -203,14 +188,14 @@ class Front:
     def _span(self, job: Job) -> Span | None:
         if self._tracer is None:
             return None
-        carrier = {name: value.decode("latin-1") for name, value in job.low.items()}
+        carrier = {name: value.decode("latin-1") for name, value in job.asked.low.items()}
         return self._tracer.start_span(t.PROXY_REQUEST, context=extract(carrier), kind=SpanKind.SERVER)
 
 
-def _family(request: Inbound) -> Family:
+def _family(asked: Asked) -> Family:
     """Whose shape to answer in, before the API is known."""
-    path = request.target.partition(b"?")[0].decode("latin-1")
-    return Family.ANTHROPIC if looks_anthropic(path, "anthropic-version" in request.low) else Family.OPENAI
+    anthropic = looks_anthropic(asked.path, "anthropic-version" in asked.low)
+    return Family.ANTHROPIC if anthropic else Family.OPENAI
 
 
 def _routes(view: View, family: Family) -> list[str]:
@@ -237,7 +222,7 @@ def _unknown_route(job: Job) -> Reply:
 def _account_route(job: Job) -> str:
     """Files, batches and stored responses name no model: a header names the route, unless there is only one."""
     routes = _routes(job.view, job.family)
-    named = job.header("x-pointsman-route")
+    named = job.asked.header("x-pointsman-route")
     if not named and len(routes) != 1:
         raise BodyError(
             "say whose account is meant: set the header x-pointsman-route to one of " + ", ".join(routes)

@@ -28,7 +28,6 @@ from pointsman import logs
 from pointsman.core.errors import ABANDONED, Fault, Outcome, Wire, of_stream_error, of_wire
 from pointsman.proxy.books import Account
 from pointsman.proxy.forward import Forwarder, Tried, Way, exhausted, failed_here, goes_on, going_down, told
-from pointsman.proxy.headers import name_of, to_caller
 from pointsman.proxy.job import Job
 from pointsman.proxy.judging import WHOLE_BYTES_MAX, Head, Whole, judged
 from pointsman.proxy.ratelimits import tightest
@@ -130,7 +129,7 @@ class Transit:
         self._size = 0
         head, body = job.written_for(endpoint, self._credential)
         self._line = self._providers.send(
-            self, endpoint.origin, head, body, is_head=job.method == "HEAD", fresh=fresh
+            self, endpoint.origin, head, body, is_head=job.asked.is_head, fresh=fresh
         )
 
     @property
@@ -213,9 +212,9 @@ class Transit:
     def _opens(self, head: Head) -> None:
         self._head = head
         self._look_s = math.inf
-        if any(name_of(name).tells_limit for name, _ in head.headers):
+        if head.tells_limit:
             self._account.rate_limit = tightest(head.text(), time.time())
-        streamed = head.is_event_stream and self._job.method != "HEAD"
+        streamed = head.is_event_stream and not self._job.asked.is_head
         self._watch = Watch(self._job.api) if streamed else None
         self.state = State.WHOLE if self._watch is None else State.FIRST
 
@@ -336,14 +335,14 @@ class Transit:
             self._caller.cut()
 
     def _lines(self, head: Head) -> bytes:
-        account = self._account
-        lines = (
-            to_caller(head.headers, head.low),
-            self._job.own_lines,
+        """The headers of the answer, and those that tell where it came from."""
+        job, account = self._job, self._account
+        own = (
+            f"x-pointsman-request-id: {job.id}\r\nx-pointsman-table: {job.view.version}\r\n"
             f"x-pointsman-target: {account.endpoint.target}\r\nx-pointsman-attempt: {self._number}\r\n"
-            f"x-pointsman-reason: {account.reason}\r\n".encode("latin-1", "replace"),
+            f"x-pointsman-reason: {account.reason}\r\n"
         )
-        return b"".join(lines)
+        return head.lines + own.encode("latin-1", "replace")
 
     # --- everything else that happens
 

@@ -20,6 +20,7 @@ from pointsman.core.headers import is_name, is_value
 from pointsman.core.table import Table, TargetEntry
 from pointsman.logs import register_secret
 from pointsman.proxy.headers import never_from_table, written
+from pointsman.proxy.pick import Calm
 
 Credentials = tuple[dict[str, str], ...]
 T = TypeVar("T")
@@ -156,7 +157,7 @@ class View(Struct, frozen=True, kw_only=True):
 
     `missing`: targets that this proxy cannot serve, with the reason; `grants`: the trials granted to this proxy;
     `deadlines`: overlay → monotonic seconds; `home`: route → the first target of its configured order, where
-    requests that cannot move go.
+    requests that cannot move go; `calm`: route → its orders, as far as they were asked for.
     """
 
     table: Table
@@ -166,6 +167,7 @@ class View(Struct, frozen=True, kw_only=True):
     grants: dict[str, int]
     deadlines: Mapping[str, float]
     home: Mapping[str, str]
+    calm: dict[str, Calm] = {}
 
     def run_out(self, route: str, now_s: float) -> tuple[str, ...]:
         """The overlays of `route` whose time is over at `now_s` (monotonic). One without a deadline is over."""
