@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -17,6 +18,8 @@ import anyio
 import msgspec
 import pytest
 from opentelemetry.trace import NoOpTracer
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from pointsman.config.models import Settings
 from pointsman.core.model import Family
