@@ -186,7 +186,7 @@ CHUNK_FLAWS = [
     ),
     *(
         _chunked(f"a chunk size of {size}", size.encode() + b"\r\n" + BODY + b"\r\n0\r\n\r\n", TOO_LARGE)
-        for size in ("ffffffffffffffffff", "1000000000000001e", "fffffffffffffffe")
+        for size in ("ffffffffffffffffff", "1000000000000001e")
     ),
     _chunked("a chunk size behind which LF is bare", b"1e\n" + BODY + b"\r\n0\r\n\r\n"),
     _chunked("a chunk size behind which CR is bare", b"1e\r" + BODY + b"\r\n0\r\n\r\n"),

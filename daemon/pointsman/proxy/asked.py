@@ -18,7 +18,7 @@ _SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
 
 
 class Asked:
-    """A request's head. `low`: lower-case name → value, of a name that is there twice the last."""
+    """A request's head. `low`: lower-case name → value, as `headers.lowered` has it."""
 
     def __init__(
         self, method: str, target: bytes, headers: Pairs, *, http10: bool = False, keep: bool = True

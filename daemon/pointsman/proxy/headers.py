@@ -16,6 +16,7 @@ _HOP_BY_HOP: Final = frozenset(
     {
         "connection",
         "keep-alive",
+        "proxy-authenticate",
         "proxy-connection",
         "te",
         "trailer",
@@ -25,7 +26,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _REPLACED: Final = frozenset({"host", "content-length", "accept-encoding", "expect", "http2-settings"})
 _DROPPED_INBOUND: Final = _HOP_BY_HOP | _REPLACED
-_DROPPED_OUTBOUND: Final = _HOP_BY_HOP | {"set-cookie", "proxy-authenticate", "content-length"}
+_DROPPED_OUTBOUND: Final = _HOP_BY_HOP | {"set-cookie", "content-length"}
 _OWN_PREFIX: Final = "x-pointsman-"
 # What Connection nearly always says: it names no header.
 _NAMES_NONE: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
@@ -67,8 +68,14 @@ def name_of(written: bytes) -> Name:
 
 
 def lowered(headers: Pairs) -> dict[str, bytes]:
-    """Lower-case name → value; of a name that is there twice the last."""
-    return {name_of(name).low: value for name, value in headers}
+    """Lower-case name → value; of a name that is there several times, all values with commas between."""
+    found = {name_of(name).low: value for name, value in headers}
+    if len(found) < len(headers):
+        found.clear()
+        for name, value in headers:
+            low = name_of(name).low
+            found[low] = found[low] + b", " + value if low in found else value
+    return found
 
 
 def never_from_table(name: str) -> bool:
@@ -121,7 +128,7 @@ def of_answer(answered: Pairs) -> tuple[dict[str, bytes], bytes, bool]:
             passed += (name, b": ", value, b"\r\n")
         if known.tells_limit:
             tells_limit = True
-    without = _of_hop(low)
+    without = _of_hop(low) if len(low) == len(answered) else _of_hop(lowered(answered))
     if without:
         pairs = [pair for pair in answered if (one := name_of(pair[0])).to_caller and one.low not in without]
         return low, _lines(pairs), tells_limit

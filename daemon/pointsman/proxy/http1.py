@@ -7,6 +7,7 @@ ends is ever passed on.
 """
 
 import http
+import re
 from typing import Final
 
 from pointsman.proxy.asked import Asked
@@ -18,7 +19,10 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 _LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
-_HOST_LENGTH: Final = 4
+HEADERS_MAX: Final = 200
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+# A request line as everybody reads it: one space, no more, between its parts.
+REQUEST_LINE: Final = re.compile(rb"(?:\r\n)*[^ \r\n]+ [^ \r\n]+ HTTP/[0-9.]+\r\n")
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -43,11 +47,14 @@ def check_head(asked: Asked, version: str) -> None:
         raise HttpError(400, "the target has to be a path: this is no forward proxy")
     if b"#" in target:
         raise HttpError(400, "the target has a fragment")
-    if "host" not in low:
+    if len(asked.headers) > HEADERS_MAX:
+        raise HttpError(431, f"there are more than {HEADERS_MAX} headers")
+    host = low.get("host")
+    if host is None:
         if version == "1.1":
             raise HttpError(400, "there is no Host header")
-    elif sum(len(name) == _HOST_LENGTH and name.lower() == b"host" for name, _ in asked.headers) > 1:
-        raise HttpError(400, "there are several Host headers")
+    elif not _HOST.fullmatch(host):
+        raise HttpError(400, "the Host header is not one HOST or HOST:PORT")
     coding = low.get("transfer-encoding")
     if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
         raise HttpError(

@@ -55,6 +55,7 @@ class ProviderConnection(asyncio.Protocol):
         self._keep = False
         self._until_close = False
         self._unreadable = False
+        self._surplus = False
 
     # --- the line of a recipient
 
@@ -175,14 +176,20 @@ class ProviderConnection(asyncio.Protocol):
 
     # --- what the parser calls
 
+    def on_message_begin(self) -> None:
+        if self._complete:  # what nobody asked for stands behind the answer
+            self._surplus, self._keep = True, False
+
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head is None:
+        if self._head is None:  # trailers are not asked for
             self._pairs.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._surplus:
+            return
         status = self._parser.get_status_code()
         self._interim = status < 200
         if self._interim:
@@ -191,7 +198,9 @@ class ProviderConnection(asyncio.Protocol):
             return
         low, lines, tells_limit = of_answer(self._pairs)
         coding, length = low.get("transfer-encoding"), low.get("content-length")
-        if coding is not None and coding.lower() != b"chunked":
+        version = self._parser.get_http_version()
+        chunked = coding is not None and coding.lower() == b"chunked" and version == "1.1"
+        if version not in {"1.0", "1.1"} or (coding is not None and not chunked):
             self._unreadable = True
         self._keep = self._parser.should_keep_alive()
         size = None if length is None else int(length)
@@ -203,7 +212,8 @@ class ProviderConnection(asyncio.Protocol):
             self._until_close = coding is None and length is None
 
     def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
+        if not self._surplus:
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
         if not self._interim:

@@ -12,7 +12,7 @@ import httptools
 
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.headers import Pairs
-from pointsman.proxy.http1 import HEAD_BYTES_MAX, TARGET_BYTES_MAX, HttpError, check_head
+from pointsman.proxy.http1 import HEAD_BYTES_MAX, REQUEST_LINE, TARGET_BYTES_MAX, HttpError, check_head
 
 _OF_THE_OFFER: Final = frozenset({b"upgrade", b"connection"})
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
@@ -51,6 +51,8 @@ class RequestReader:
         self._target = b""
         self._pairs: Pairs = []
         self._head_bytes = 0
+        self._fed = 0  # since the last request
+        self._chunks = 0
         self._last_keeps = True
         self._known: tuple[bytes, bytes, Asked] | None = None
         self._missing = 0  # bytes of the body of a request with a known head
@@ -126,6 +128,9 @@ class RequestReader:
     def _parse(self, data: bytes) -> None:
         whole = self.reading is None and not self.in_head and self._misses < _MISSES_MAX
         before = len(self.waiting)
+        if self.idle and b"\n" in data and not REQUEST_LINE.match(data):
+            self._object(HttpError(400, "the request line is not METHOD TARGET VERSION"))
+            return
         while True:
             try:
                 self._parser.feed_data(data)
@@ -140,6 +145,9 @@ class RequestReader:
                 if not self.idle or self._last_keeps:
                     self._object(HttpError(400, f"the request cannot be read: {error}"))
             break
+        self._fed += len(data)
+        if self.reading is not None and self._fed - self.reading.size > HEAD_BYTES_MAX + 16 * self._chunks:
+            self._object(HttpError(413, "there is more around the body than in it"))
         if self.in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
@@ -171,7 +179,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         self.in_head = True
         self._target, self._pairs = b"", []
-        self._head_bytes = 0
+        self._head_bytes = self._fed = self._chunks = 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -206,6 +214,9 @@ class RequestReader:
     @property
     def _too_large(self) -> str:
         return f"the body is larger than {self._body_bytes_max >> 20} MiB (proxy.max_body_mb)"
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
 
     def on_body(self, data: bytes) -> None:
         request = self.reading

@@ -373,7 +373,7 @@ class Transit:
         self._caller.alarm(min(deadline_s, self._look_s))
 
     def hold(self, *, held: bool) -> None:
-        """The caller reads more slowly than the provider writes, or as fast again."""
+        """The caller reads more slowly than the provider writes, or no more."""
         if self._line is not None:
             self._line.hold(self, held=held)
 
