@@ -74,15 +74,27 @@ def read_head(body: bytes) -> Head:
         if not model:
             raise BodyError('the body names no model: set "model" to the name of a route')
         place = _only_place(body)
+        places = _model_places(body) if place is None else (place,)
+        streamed = bool(loose.stream) and bytes(loose.stream) == b"true"
+        file = b'"file_id' in body and _FILE.search(body) is not None
+        if not (
+            loose.previous_response_id
+            or loose.conversation
+            or loose.user
+            or loose.safety_identifier
+            or loose.metadata
+            or loose.prompt_cache_key
+        ):
+            return Head(model, places, streamed, file=file)
         return Head(
             model,
-            _model_places(body) if place is None else (place,),
-            bool(loose.stream) and bytes(loose.stream) == b"true",
+            places,
+            streamed,
             _text(loose.previous_response_id),
             _text(loose.conversation) or _member(loose.conversation, "id"),
             _text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
             _text(loose.prompt_cache_key),
-            b'"file_id' in body and _FILE.search(body) is not None,
+            file,
         )
     except UNREADABLE as error:
         raise BodyError(f"the body is not a JSON object: {error}") from error

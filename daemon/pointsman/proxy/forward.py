@@ -86,8 +86,7 @@ class Forwarder:
     def made(self, job: Job, target: str, response_id: str) -> None:
         """`target` knows the stored response that the request goes on from, and made `response_id` ("": none)."""
         self._homes.remember(_made_by(job), target)
-        if job.api is Api.RESPONSES:
-            self._homes.remember(response_id, target)
+        self._homes.remember(response_id, target)
 
     def order(self, job: Job, now_s: float) -> tuple[Order, Way]:
         """The targets to try, and how far the request may go."""

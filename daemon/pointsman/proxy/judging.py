@@ -56,7 +56,7 @@ class Whole(Struct, frozen=True):
     outcome: Outcome
     head: Head
     body: bytes
-    response_id: str = ""
+    id: Raw = Raw()
 
     @property
     def unknown_here(self) -> bool:
@@ -74,11 +74,12 @@ class _Answer(Struct):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+_NO_ID: Final = Raw()
 _OK: Final = Outcome(of_response(200, {}).fault, status=200)
 
 
-def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, str]:
-    """The outcome of a whole answer, and its id; `tokens` learn how many were used.
+def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
+    """The outcome of a whole answer, and its id as it stands there; `tokens` learn how many were used.
 
     A success that calls itself JSON and is not was broken on its way, and a page of HTML comes from something
     in between.
@@ -88,22 +89,25 @@ def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, str]:
         try:
             body = decompressed(body, encoding.decode("latin-1"), WHOLE_BYTES_MAX)
         except BodyError:
-            return _plain(head), ""
+            return _plain(head), _NO_ID
     if not head.ok:
-        return _plain(head, lenient.value(body)), ""
+        return _plain(head, lenient.value(body)), _NO_ID
     kind = head.low.get("content-type", b"")
     if b"json" not in kind:
-        return (of_wire(Wire.BAD_BODY) if kind.startswith(b"text/html") else _plain(head)), ""
+        return (of_wire(Wire.BAD_BODY) if kind.startswith(b"text/html") else _plain(head)), _NO_ID
     try:
         answer = _ANSWER.decode(body)
     except msgspec.ValidationError:  # no object: seen at its first byte, whatever comes after that
         other = lenient.value(body)
-        return (of_wire(Wire.BAD_BODY) if other is None else _plain(head, other)), ""
+        return (of_wire(Wire.BAD_BODY) if other is None else _plain(head, other)), _NO_ID
     except UNREADABLE:
-        return of_wire(Wire.BAD_BODY), ""
-    tokens.learn(lenient.typed(USAGE, answer.usage))
-    error = lenient.value(answer.error) if bytes(answer.error) else None
-    return _plain(head, {"error": error} if error else None), lenient.text(answer.id)
+        return of_wire(Wire.BAD_BODY), _NO_ID
+    if answer.usage:
+        tokens.learn(lenient.typed(USAGE, answer.usage))
+    error = lenient.value(answer.error) if answer.error else None
+    if error is None and head.status == _OK.status:
+        return _OK, answer.id
+    return _plain(head, {"error": error} if error else None), answer.id
 
 
 def _plain(head: Head, body: object = None) -> Outcome:

@@ -136,7 +136,7 @@ class LocalBreaker:
         return ticket
 
     def answered(self, target: str, ticket: int, now_s: float, *, streamed: bool) -> None:
-        """The first that counts of an answer has come: a stream's first event, the end of a whole one."""
+        """The first that counts of an answer has come: a stream's first event, or enough of one too long to hold."""
         lane = self._lanes[target, streamed]
         began_s = lane.waiting.pop(ticket, None)
         if began_s is None:
@@ -152,9 +152,9 @@ class LocalBreaker:
         lane = self._lanes[target, streamed]
         if ticket < lane.first:
             return False
-        lane.waiting.pop(ticket, None)
+        waited = lane.waiting.pop(ticket, None) is not None
         sent_s = lane.sent.pop(ticket)
-        answered_ms = lane.answered_ms.pop(ticket, None)
+        answered_ms = None if waited else lane.answered_ms.pop(ticket, None)
         was_trial = lane.trial == ticket
         if was_trial:
             lane.trial = 0
@@ -166,10 +166,11 @@ class LocalBreaker:
                     late = _late(both, ticket, now_s)
                     if not late:
                         _succeeded(lane, both)
-                if answered_ms is not None:
-                    _learn(lane, answered_ms)
                 if not streamed:
                     lane.last_answer_s = now_s
+                    answered_ms = (now_s - sent_s) * 1000 if answered_ms is None else answered_ms
+                if answered_ms is not None:
+                    _learn(lane, answered_ms)
                 if was_trial or (lane.hanging and not streamed):
                     _let_in(lane)
             case Effect.BREAKER | Effect.BAR:

@@ -117,7 +117,8 @@ class ProviderConnection(asyncio.Protocol):
         self._send_more()
 
     def data_received(self, data: bytes) -> None:
-        if self._recipient is None:
+        recipient = self._recipient
+        if recipient is None:
             self._transport.abort()  # nobody has asked anything
             return
         self._received += len(data)
@@ -126,9 +127,27 @@ class ProviderConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unreadable = not self._complete
             self._keep = False
-        if self._head is None and self._received > HEAD_BYTES_MAX:
-            self._unreadable = True
-        self._tell()
+        head = self._head
+        if self._unreadable or (head is None and self._received > HEAD_BYTES_MAX):
+            self._give_up(recipient)
+        elif head is not None:
+            parts = self._parts
+            data = parts.pop() if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            told, self._told_head = self._told_head, True
+            ended = self._complete
+            if ended:
+                self._free()
+            recipient.heard(None if told else head, data, time.monotonic(), ended=ended)
+
+    def _give_up(self, recipient: Recipient) -> None:
+        """What comes cannot be read; what came before it still counts."""
+        now_s = time.monotonic()
+        self._recipient = None
+        self._transport.abort()
+        if self._told_head and self._parts:
+            recipient.heard(None, b"".join(self._parts), now_s, ended=False)
+        recipient.failed(Wire.TRUNCATED if self._told_head else Wire.BAD_BODY, now_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
@@ -142,28 +161,6 @@ class ProviderConnection(asyncio.Protocol):
             recipient.failed(Wire.RESET, now_s, stale=self._uses > 1)
         else:
             recipient.failed(Wire.RESET if exc or self._head is None else Wire.TRUNCATED, now_s)
-
-    def _tell(self) -> None:
-        """Tell the recipient what has come, in one go."""
-        recipient = self._recipient
-        if recipient is None:
-            return
-        now_s = time.monotonic()
-        head = self._head
-        if head is not None and not self._unreadable:
-            data = b"".join(self._parts) if len(self._parts) != 1 else self._parts[0]
-            self._parts.clear()
-            ended = self._complete
-            first, self._told_head = not self._told_head, True
-            if ended:
-                self._free()
-            recipient.heard(head if first else None, data, now_s, ended=ended)
-        elif self._unreadable:
-            self._recipient = None
-            self._transport.abort()
-            if self._told_head and self._parts:
-                recipient.heard(None, b"".join(self._parts), now_s, ended=False)
-            recipient.failed(Wire.BAD_BODY if not self._told_head else Wire.TRUNCATED, now_s)
 
     def _free(self) -> None:
         """The answer has ended: the next request may have the connection, if it is fit for one."""

@@ -118,7 +118,12 @@ class Front:
         """Answer one request, whatever it is."""
         self.in_flight += 1
         try:
-            reply = self._dispatch(connection, request)
+            asked, view = request.asked, self._view()
+            if asked.api is None or view is None:
+                reply: Reply | None = self._own(asked, view)
+            else:
+                family = FAMILY_OF.get(asked.api) or _family(asked)
+                reply = self._forward(connection, Job(asked, asked.api, family, request.body, view))
             if reply is not None:
                 connection.reply(reply)
         except Exception:  # the border of a request: a bug must not end the proxy
@@ -131,26 +136,21 @@ class Front:
         family = Family.OPENAI if asked is None else _family(asked)
         return error_response(family, status, why)
 
-    def _dispatch(self, connection: CallerConnection, request: Inbound) -> Reply | None:
-        """The proxy's own answer, or None: a transit gives it."""
-        asked = request.asked
+    def _own(self, asked: Asked, view: View | None) -> Reply:
+        """The answer to what is forwarded to nobody."""
         method, path, api = asked.method, asked.path, asked.api
         if api is None and method in {"GET", "HEAD"}:
             if path in {"/", "/-/health"}:
                 return Reply(200, b"pointsman\n", kind=_TEXT)
             if path == "/-/ready":
-                return self._ready(self._view())
-        family = FAMILY_OF.get(api) if api else None
-        family = family or _family(asked)
-        view = self._view()
+                return self._ready(view)
+        family = (FAMILY_OF.get(api) if api else None) or _family(asked)
         if view is None:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
             return error_response(family, 503, message, headers={"retry-after": "1"})
         if method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
             return _models(family, view, unquote(path.removeprefix("/v1/models").removeprefix("/")))
-        if api is None:
-            return error_response(family, 404, f"nothing is served at {method} {path[:100]}")
-        return self._forward(connection, Job(asked, api, family, request.body, view))
+        return error_response(family, 404, f"nothing is served at {method} {path[:100]}")
 
     def _ready(self, view: View | None) -> Reply:
         """Is there a table to route by, which, and for how many seconds has the store not confirmed it?"""

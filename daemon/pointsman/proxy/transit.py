@@ -26,6 +26,8 @@ from opentelemetry.trace import Span
 
 from pointsman import logs
 from pointsman.core.errors import ABANDONED, Fault, Outcome, Wire, of_stream_error, of_wire
+from pointsman.proxy import lenient
+from pointsman.proxy.api import Api
 from pointsman.proxy.books import Account
 from pointsman.proxy.forward import Forwarder, Tried, Way, exhausted, failed_here, goes_on, going_down, told
 from pointsman.proxy.job import Job
@@ -223,7 +225,7 @@ class Transit:
         self._size += len(data)
         if ended:
             self._line = None
-            self._judge(b"".join(self._held), now_s)
+            self._judge(data if len(self._held) == 1 else b"".join(self._held), now_s)
         elif self._size > WHOLE_BYTES_MAX:
             if self._head.ok:
                 self._account.answered()
@@ -231,13 +233,11 @@ class Transit:
 
     def _judge(self, body: bytes, now_s: float) -> None:
         account = self._account
-        outcome, response_id = judged(self._head, body, account.tokens)
+        outcome, made = judged(self._head, body, account.tokens)
         if outcome.status == 0:
             self._fails(outcome, now_s)
             return
-        if outcome.ok:
-            account.answered()
-        answer = Whole(outcome, self._head, body, response_id)
+        answer = Whole(outcome, self._head, body, made)
         if outcome.fault is Fault.CREDENTIAL and self._has_other_credential():
             self._answered = answer
             self._credential += 1
@@ -267,7 +267,8 @@ class Transit:
         account = self._account
         account.close(answer.outcome)
         if answer.outcome.ok:
-            self._forwarder.made(self._job, account.endpoint.target, answer.response_id)
+            made = lenient.text(answer.id) if self._job.api is Api.RESPONSES else ""
+            self._forwarder.made(self._job, account.endpoint.target, made)
         self._over(answer.head.status)
         self._caller.whole(answer.head, self._lines(answer.head), answer.body)
 
@@ -324,7 +325,8 @@ class Transit:
         self._drop()
         self._account.close(end.outcome)
         if end.whole and watch is not None and watch.begun:
-            self._forwarder.made(self._job, target, watch.response_id)
+            made = watch.response_id if self._job.api is Api.RESPONSES else ""
+            self._forwarder.made(self._job, target, made)
         last = b"" if end.whole else self._relay.last_words(target, end.outcome)
         self._over(self._head.status)
         if last:
