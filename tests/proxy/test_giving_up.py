@@ -9,7 +9,7 @@ import pytest
 
 from pointsman.core.errors import SUCCESS
 from pointsman.fake import Fault, Kind
-from pointsman.proxy import local, transit
+from pointsman.proxy import attempt, local
 from pointsman.proxy.job import Job
 from support import eventually
 
@@ -24,7 +24,7 @@ def soon_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "OVERDUE_FLOOR_UNARY_S", OVERDUE_S)
     monkeypatch.setattr(local, "OVERDUE_FACTOR", 0.0)
     monkeypatch.setattr(local, "PATIENCE_UNKNOWN_S", OVERDUE_S)
-    monkeypatch.setattr(transit, "LOOK_S", 0.02)
+    monkeypatch.setattr(attempt, "LOOK_S", 0.02)
 
 
 async def two(world: Any, **route: Any) -> tuple[Any, Any]:

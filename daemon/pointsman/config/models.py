@@ -63,13 +63,15 @@ class ProviderSettings(Section):
 class TargetSettings(Section):
     """A provider's model. Health, cooldown and statistics are kept for each.
 
-    `serves` is what it is probed with: a few tokens of a completion, or the embedding of a word.
+    `serves` is what it is probed with: a few tokens of a completion, or the embedding of a word. `max_in_flight` is how
+    many requests each proxy may have under way there at once (0: any number); one more goes along the chain.
     """
 
     provider: Name
     model: Annotated[str, Field(min_length=1, max_length=256)]
     serves: Literal["completions", "embeddings"] = "completions"
     capacity_rps: Annotated[float, Field(gt=0)] | None = None
+    max_in_flight: Annotated[int, Field(ge=0)] = 0
     prices: PriceSettings = PriceSettings()
 
 
@@ -154,7 +156,13 @@ class TimeoutSettings(Section):
 
 
 class ProxySettings(Section):
-    """A proxy. `poll_interval_s` finds a new table when the hint was lost."""
+    """A proxy. `poll_interval_s` finds a new table when the hint was lost.
+
+    A body of up to `replay_mb` is kept until the answer begins, so that the request can fall over, as long as all that
+    are kept are no more than `replay_total_mb`; any other is sent once. `retry_budget` is by how many failed attempts
+    may outnumber the good answers before a request is tried only once (0: any number). A table that the store has not
+    confirmed for `stale_after_s` (0: never) makes `/-/ready` answer 503; `when_stale` says whether it serves on.
+    """
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
@@ -163,6 +171,11 @@ class ProxySettings(Section):
     local_failures: Annotated[int, Field(ge=1, le=1000)] = 5
     local_cooldown_s: PositiveSeconds = 10.0
     max_body_mb: Annotated[int, Field(ge=1, le=1024)] = 64
+    replay_mb: Annotated[int, Field(ge=0, le=1024)] = 16
+    replay_total_mb: Annotated[int, Field(ge=0, le=65_536)] = 256
+    retry_budget: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    stale_after_s: Annotated[float, Field(ge=0)] = 0.0
+    when_stale: Literal["serve", "refuse"] = "serve"
     ping_after_s: PositiveSeconds = 15.0
     drain_s: PositiveSeconds = 30.0
     timeouts: TimeoutSettings = TimeoutSettings()

@@ -11,6 +11,7 @@ from pointsman.core.evidence import RateLimit
 from pointsman.proxy.arms import Arms
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.job import Job
+from pointsman.proxy.limits import Bounds, Limits
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.outcomes import TELLS_NOTHING, Ledger, Seen
 from pointsman.proxy.requests import Attempt
@@ -90,6 +91,10 @@ class Account:
         self._closed = True
         now_s = time.monotonic()
         latency_ms = (now_s - self._began_s) * 1000
+        limits = self._books.limits
+        limits.ended(outcome)
+        if self.endpoint.max_in_flight:
+            limits.leave(self.endpoint.target)
         first_ms = None if self._first_s is None else (self._first_s - self._began_s) * 1000
         attempt = Attempt(
             self.endpoint.target, self.reason, outcome.fault.value, outcome.detail, outcome.status, latency_ms
@@ -141,12 +146,14 @@ class Books:
         clock: StoreClock,
         tracer: Tracer,
         wake: Callable[[float], None],
+        limits: Limits | None = None,
     ) -> None:
         self.local = local
         self.ledger = ledger
         self.clock = clock
         self.tracer = tracer
         self.wake = wake
+        self.limits = limits or Limits(Bounds())
         self.grants = Grants()
         self.arms = Arms()
 
@@ -159,4 +166,6 @@ class Books:
             self.grants.take(endpoint.target, grant)
         if stamp:
             self.arms.began(stamp)
+        if endpoint.max_in_flight:
+            self.limits.enter(endpoint.target)
         return Account(self, job, endpoint, reason, grant, stamp, parent)

@@ -7,15 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-from msgspec import Struct
-
 from pointsman.config.models import TimeoutSettings
-from pointsman.core.errors import Effect, Outcome
 from pointsman.core.table import RouteEntry
-from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, Reply, error_response, stored_response_id
-from pointsman.proxy.books import Account, Books
+from pointsman.proxy.api import Api, stored_response_id
+from pointsman.proxy.books import Books
 from pointsman.proxy.job import Job
-from pointsman.proxy.judging import Whole
 from pointsman.proxy.local import Standing
 from pointsman.proxy.pick import Calm, Order, Situation, order, shares_now, steady_targets
 from pointsman.proxy.pins import Pins
@@ -31,13 +27,6 @@ class Way(Enum):
     MOVES = "by any target of its route"
     STAYS = "by one target only"
     SOUGHT = "by one target only, and which one is not known here"
-
-
-class Tried(Struct, frozen=True):
-    """A target that did not serve the request, and why."""
-
-    target: str
-    outcome: Outcome
 
 
 class Homes:
@@ -183,64 +172,7 @@ def _made_by(job: Job) -> str:
     return job.head.previous_response_id if job.head else stored_response_id(job.asked.path)
 
 
-def goes_on(answer: Whole, way: Way) -> bool:
-    """Is the next target to be asked after this answer."""
-    if way is Way.STAYS:
-        return False
-    return answer.outcome.falls_over or (way is Way.SOUGHT and answer.unknown_here)
-
-
-def told(refusals: list[tuple[Whole, Account, int]], tried: list[Tried]) -> tuple[Whole, Account, int] | None:
-    """What is passed on of a vain search: who could not say, or else, if none was out of reach, that none knows it."""
-    unsure = [refusal for refusal in refusals if not refusal[0].unknown_here]
-    complete = len(refusals) == len(tried)
-    return next(iter(unsure or (refusals if complete else ())), None)
-
-
 def home_model(job: Job) -> str:
     """The model whose embeddings the route's callers have stored: its configured first target's, "" if unknown."""
     home = job.view.table.targets.get(job.view.home.get(job.route, ""))
     return home.model if home else ""
-
-
-def exhausted(job: Job, tried: list[Tried]) -> Reply:
-    """No target could serve the request: the family's own error, naming each target and why."""
-    route = job.view.table.routes[job.route]
-    if tried:
-        told = "; ".join(f"{one.target}: {one.outcome.detail}" for one in tried)
-        message = f"no target of {job.route} answered ({told})"
-    elif job.api is Api.ACCOUNT:
-        message = (
-            f"this proxy cannot reach the account that {job.route} keeps files, batches and responses at"
-        )
-    elif job.api is Api.EMBEDDINGS and not route.closed:
-        model = home_model(job) or "its configured first target, which this proxy does not know"
-        message = (
-            f"{job.route} has no target to send to that serves {model}: embeddings of two models do not mix"
-        )
-    else:
-        message = (
-            f"{job.route} has no target to send to: {route.closed or 'none has a credential on this proxy'}"
-        )
-    headers = job.own_headers | {"x-should-retry": "false"} | _retry_after(tried)
-    return error_response(job.family, 502, message, FALLBACK_EXHAUSTED, headers)
-
-
-def going_down(job: Job) -> Reply:
-    """This proxy ends, and nothing of an answer has been passed on yet: another one may give it."""
-    headers = job.own_headers | {"x-should-retry": "true", "retry-after": "1"}
-    return error_response(job.family, 503, "this proxy is going down; ask again", headers=headers)
-
-
-def failed_here(job: Job) -> Reply:
-    """The proxy itself has failed."""
-    message = "the proxy failed on this request; its log says why"
-    return error_response(job.family, 500, message, headers=job.own_headers)
-
-
-def _retry_after(tried: list[Tried]) -> dict[str, str]:
-    """When every target is throttled, the first of them to be back says when to come again."""
-    waits_s = [one.outcome.retry_after_s or 1.0 for one in tried if one.outcome.effect is Effect.THROTTLE]
-    if not tried or len(waits_s) < len(tried):
-        return {}
-    return {"retry-after": str(math.ceil(min(waits_s)))}

@@ -21,8 +21,8 @@ class Job:
     """A request as forwarding needs it. `plain` is the body decoded, if it came compressed."""
 
     __slots__ = (
-        "api", "asked", "body", "caller", "family", "head", "id", "key", "plain", "record", "route", "streamed",
-        "view",
+        "api", "asked", "body", "caller", "family", "head", "id", "kept", "key", "plain", "record", "route", "spent",
+        "streamed", "view",
     )  # fmt: skip
 
     def __init__(self, asked: Asked, api: Api, family: Family, body: bytes, view: View) -> None:
@@ -37,6 +37,8 @@ class Job:
         self.plain: bytes | None = None
         self.key: int | None = None
         self.caller = 0
+        self.kept = True  # for a second attempt
+        self.spent = False  # the body is gone
         self.streamed = False  # does the caller ask for a stream
         self.record: Record
 
@@ -87,9 +89,9 @@ class Job:
             return with_model(self.plain, self.head.places, model), False
         return with_model(self.body, self.head.places, model), True
 
-    def forget_body(self) -> None:
-        """Nothing will be sent again: a stream may live for minutes, and bodies are large."""
-        self.body, self.plain = b"", None
+    def spend_body(self) -> None:
+        """It will not be sent again."""
+        self.body, self.plain, self.spent = b"", None, True
 
     def identify(self, sticky_by: Sequence[str], remote: str) -> None:
         """Set the sticky key (the first of `sticky_by` that the request has) and the caller's identity."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from pointsman.proxy.books import Books
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.feed import Feed
 from pointsman.proxy.forward import Forwarder
+from pointsman.proxy.limits import Bounds, Limits
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.local_admin import LocalAdmin
 from pointsman.proxy.outcomes import Ledger
@@ -60,16 +62,9 @@ class Proxy:
         self._socket_path = state_dir / f"proxy-{name}.sock"
         own = settings.proxy
         clock = StoreClock()
-        policy = settings.policy
         self._ring = Ring()
         self._pins = Pins()
-        self._books = Books(
-            LocalBreaker(own.local_failures, own.local_cooldown_s),
-            Ledger(throttle_default_s=policy.throttle_default_s, soften_s=policy.soften_s),
-            clock,
-            tracer,
-            wake=self._wake,
-        )
+        self._books = _books(settings, clock, tracer, self._wake)
         self._feed = Feed(
             store,
             Trust.of(settings),
@@ -134,6 +129,8 @@ class Proxy:
             self._ring,
             self._tracer,
             body_bytes_max=own.max_body_mb << 20,
+            stale_after_s=own.stale_after_s,
+            refuses_stale=own.when_stale == "refuse",
         )
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._stop_when_cancelled)
@@ -210,6 +207,24 @@ class Proxy:
             path.chmod(0o600)  # before it listens: nobody can have connected
             await web.SockSite(runner, unix.dup()).start()
         return runner
+
+
+def _books(settings: Settings, clock: StoreClock, tracer: Tracer, wake: Callable[[float], None]) -> Books:
+    own, policy = settings.proxy, settings.policy
+    return Books(
+        LocalBreaker(own.local_failures, own.local_cooldown_s),
+        Ledger(throttle_default_s=policy.throttle_default_s, soften_s=policy.soften_s),
+        clock,
+        tracer,
+        wake=wake,
+        limits=Limits(
+            Bounds(
+                retry_budget=own.retry_budget,
+                replay_bytes=own.replay_mb << 20,
+                replay_bytes_in_all=own.replay_total_mb << 20,
+            )
+        ),
+    )
 
 
 def _address(server: asyncio.Server) -> str:

@@ -12,8 +12,8 @@ from msgspec import Struct
 from pointsman.config.models import TimeoutSettings
 from pointsman.core.errors import SUCCESS, Outcome, Wire, of_response, of_stream_error, of_wire
 from pointsman.proxy.api import Api, ping, stream_error
+from pointsman.proxy.attempt import Begun
 from pointsman.proxy.sides import Caller
-from pointsman.proxy.sse import Watch
 
 # After its terminal event a stream has nothing more to say: a provider that forgets to end it is not waited for.
 AFTER_END_S: Final = 2.0
@@ -32,27 +32,25 @@ class Relay:
     `idle_s` of silence is its end, `ping_after_s` of silence in a stream a ping.
     """
 
-    __slots__ = ("_api", "_caller", "_idle_s", "_ping_after_s", "_ping_s", "_silent_s", "_status", "watch")
+    __slots__ = (
+        "_api", "_caller", "_held", "_idle_s", "_ping_after_s", "_ping_s", "_silent_s", "_status", "watch"
+    )  # fmt: skip
 
     def __init__(
-        self,
-        caller: Caller,
-        api: Api,
-        status: int,
-        watch: Watch | None,
-        timeouts: TimeoutSettings,
-        ping_after_s: float,
+        self, caller: Caller, api: Api, begun: Begun, timeouts: TimeoutSettings, ping_after_s: float
     ) -> None:
         self._caller = caller
         self._api = api
-        self._status = status
+        self._status = begun.head.status
+        self._held = begun.held
         self._idle_s = timeouts.idle_s
         self._ping_after_s = ping_after_s
         self._silent_s = self._ping_s = 0.0
-        self.watch = watch
+        self.watch = begun.watch
 
-    def begin(self, held: bytes, now_s: float) -> None:
-        """What had been held back until now."""
+    def begin(self, now_s: float) -> None:
+        """Pass on what had been held back until now."""
+        held, self._held = self._held, b""
         if held:
             self._caller.send(held)
         self._heard_at(now_s)

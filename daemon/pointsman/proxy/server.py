@@ -50,6 +50,8 @@ class Front:
         tracer: Tracer,
         *,
         body_bytes_max: int,
+        stale_after_s: float = 0.0,
+        refuses_stale: bool = False,
     ) -> None:
         self._forwarder = forwarder
         self._providers = providers
@@ -58,6 +60,8 @@ class Front:
         self._ring = ring
         self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
         self.body_bytes_max = body_bytes_max
+        self._stale_after_s = stale_after_s
+        self._refuses_stale = refuses_stale and stale_after_s > 0
         self.in_flight = 0
         self._idle = anyio.Event()
         self._gone = anyio.Event()
@@ -119,7 +123,7 @@ class Front:
         self.in_flight += 1
         try:
             asked, view = request.asked, self._view()
-            if asked.api is None or view is None:
+            if asked.api is None or view is None or (self._refuses_stale and self._is_stale):
                 reply: Reply | None = self._own(asked, view)
             else:
                 family = FAMILY_OF.get(asked.api) or _family(asked)
@@ -148,6 +152,12 @@ class Front:
         if view is None:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
             return error_response(family, 503, message, headers={"retry-after": "1"})
+        if api is not None:
+            message = (
+                f"this proxy's routing table has not been confirmed for over {self._stale_after_s:g} s, and "
+                "proxy.when_stale says to refuse then: see whether the store and the daemon are up"
+            )
+            return error_response(family, 503, message, headers={"retry-after": "1"})
         if method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
             return _models(family, view, unquote(path.removeprefix("/v1/models").removeprefix("/")))
         return error_response(family, 404, f"nothing is served at {method} {path[:100]}")
@@ -158,7 +168,15 @@ class Front:
         known = "never" if stale_s is None else f"{stale_s:.1f}"
         if view is None:
             return Reply(503, f"no table yet\nstale_s: {known}\n".encode(), kind=_TEXT)
+        if self._is_stale:
+            return Reply(503, f"stale\ntable: {view.version}\nstale_s: {known}\n".encode(), kind=_TEXT)
         return Reply(200, f"ready\ntable: {view.version}\nstale_s: {known}\n".encode(), kind=_TEXT)
+
+    @property
+    def _is_stale(self) -> bool:
+        """Has the store not confirmed the table for longer than it may be."""
+        stale_s = self._stale_s()
+        return self._stale_after_s > 0 and (stale_s is None or stale_s > self._stale_after_s)
 
     def _forward(self, connection: CallerConnection, job: Job) -> Reply | None:
         try:

@@ -1,67 +1,66 @@
-"""One request on its way: attempts, falling over, and passing on what came of it. Sans-I/O.
+"""One request on its way: along the chain of targets, and back with what came of it. Sans-I/O.
 
-    state     what happens                        → what follows
-    waiting   the answer's head comes             → whole, or first (a successful stream of events)
-    whole     its end comes                       → judged: over, or the next target
-    whole     it is too large to be held          → passing
-    first     a real event comes                  → passing
-    first     an error event, or its end          → the next target, if another may do better; else passing
-    any of    it fails, or its deadline passes    → the next target; over with none left
-    these
-    passing   bytes, silence, the end             → passed on, pings, over
-    passing   it breaks                           → the family's own last words and a cut connection: over
-    any       the caller is gone                  → the attempt is dropped, so that the provider hears of it: over
+    state     what happens                         → what follows
+    trying    an attempt fails                     → the next target is tried; over, with none left
+    trying    it gives a whole answer              → passed on, or the next target if another may do better; over
+    trying    its answer begins                    → passing
+    passing   bytes, silence, the end              → passed on, pings, over
+    passing   it breaks                            → the family's own last words and a cut connection; over
+    any       the caller is gone                   → the attempt is dropped, so that the provider hears of it; over
 
-Until `passing` nothing has reached the caller, so whatever is found wrong can fall over unseen. From then on there is
-no falling over, only ending honestly. The two sides are `Caller` and `Providers`; time is passed in, as monotonic
-seconds.
+The two sides are `Caller` and `Providers`; time is passed in, as monotonic seconds.
 """
 
 import math
-import time
 from enum import Enum, auto
 from typing import Final
 
 from opentelemetry.trace import Span
 
 from pointsman import logs
-from pointsman.core.errors import ABANDONED, Fault, Outcome, Wire, of_stream_error, of_wire
+from pointsman.core.errors import ABANDONED, Fault, Outcome, Wire, of_wire
 from pointsman.proxy import lenient
 from pointsman.proxy.api import Api
+from pointsman.proxy.attempt import Attempt, Begun, Verdict
 from pointsman.proxy.books import Account
-from pointsman.proxy.forward import Forwarder, Tried, Way, exhausted, failed_here, goes_on, going_down, told
+from pointsman.proxy.forward import Forwarder, Way
 from pointsman.proxy.job import Job
-from pointsman.proxy.judging import WHOLE_BYTES_MAX, Head, Whole, judged
-from pointsman.proxy.ratelimits import tightest
+from pointsman.proxy.judging import Head, Whole
 from pointsman.proxy.relay import End, Relay
-from pointsman.proxy.sides import Caller, Line, Providers
+from pointsman.proxy.replies import (
+    FULL,
+    SENT_ONCE,
+    SUSPENDED,
+    Tried,
+    answer_lines,
+    exhausted,
+    failed_here,
+    goes_on,
+    going_down,
+    told,
+)
+from pointsman.proxy.sides import Caller, Providers
 from pointsman.proxy.spans import end_request
-from pointsman.proxy.sse import Watch
 
 log = logs.get("proxy")
 
-# How often it is looked whether an answer that is overdue can still be hoped for.
-LOOK_S: Final = 0.5
 _CUT_OFF: Final = Outcome(Fault.ABANDONED, "this proxy is going down")
 
 
 class State(Enum):
     """Where the request stands; see the table above."""
 
-    WAITING = auto()
-    WHOLE = auto()
-    FIRST = auto()
+    TRYING = auto()
     PASSING = auto()
     OVER = auto()
 
 
 class Transit:
-    """One request's way. The shell calls `begin` once, then whatever happens."""
+    """One request's way: the `Recipient` of what providers say to it. The shell calls `begin` once, then the rest."""
 
     __slots__ = (
-        "_account", "_answered", "_asked_again", "_began_s", "_caller", "_credential", "_forwarder", "_head",
-        "_held", "_job", "_line", "_look_s", "_number", "_order", "_providers", "_refusals", "_relay", "_resent",
-        "_size", "_span", "_tried", "_watch", "_way", "state",
+        "_attempt", "_caller", "_forwarder", "_head", "_job", "_kept_bytes", "_number", "_order", "_providers",
+        "_refusals", "_relay", "_span", "_tried", "_way", "state",
     )  # fmt: skip
 
     def __init__(
@@ -75,91 +74,84 @@ class Transit:
         self._tried: list[Tried] = []
         self._refusals: list[tuple[Whole, Account, int]] = []
         self._number = 0
-        self._line: Line | None = None
-        self._watch: Watch | None = None
-        self.state = State.WAITING
+        self._kept_bytes = 0
+        self._attempt: Attempt | None = None
+        self.state = State.TRYING
 
-    # --- attempts
+    # --- along the chain
 
     def begin(self, now_s: float) -> None:
         """Send the request on its way."""
-        self._order, self._way = self._forwarder.order(self._job, now_s)
+        job, size = self._job, len(self._job.body)
+        job.kept = self._forwarder.books.limits.keep(size)
+        if job.kept:
+            self._kept_bytes = size
+        self._order, self._way = self._forwarder.order(job, now_s)
         self._next(now_s)
 
     def _next(self, now_s: float) -> None:
-        """Try the next target, or say that none is left."""
-        number, chosen, job = self._number, self._order, self._job
-        if number >= len(chosen.targets):
-            self._in_vain()
-            return
-        self._number += 1
-        endpoint = job.view.endpoints[chosen.targets[number]]
-        tried = self._tried
-        reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
-        self._account = self._forwarder.books.open(
-            job,
-            endpoint,
-            reason,
-            self._span,
-            trial=chosen.trial and not tried,
-            stamp="" if tried else chosen.ramp,
-        )
-        self._answered: Whole | None = None
-        self._look_s = math.inf
-        if self._way is Way.MOVES:
-            self._look_s = now_s + self._forwarder.patience_s(
-                job, endpoint.target, chosen.targets[number + 1 :]
-            )
-        self._credential = self._forwarder.preferred.get(endpoint.provider, 0)
-        self._send(now_s)
+        """Try the targets that are left, until one is under way or has answered."""
+        chosen, job, forwarder = self._order, self._job, self._forwarder
+        limits, targets, tried = forwarder.books.limits, self._order.targets, self._tried
+        while True:
+            number = self._number
+            why = self._why_no_more() if tried else ""
+            if why or number >= len(targets):
+                self._in_vain(why)
+                return
+            self._number += 1
+            endpoint = job.view.endpoints[targets[number]]
+            if limits.is_full(endpoint.target, endpoint.max_in_flight):
+                tried.append(Tried(endpoint.target, FULL))
+                continue
+            reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
+            trial, stamp = (False, "") if tried else (chosen.trial, chosen.ramp)
+            account = forwarder.books.open(job, endpoint, reason, self._span, trial=trial, stamp=stamp)
+            rest = targets[number + 1 :]
+            moves = self._way is Way.MOVES
+            overdue_s = forwarder.patience_s(job, endpoint.target, rest) if moves else math.inf
+            attempt = Attempt(forwarder, self._providers, self._caller, self, job, account, rest)
+            self._attempt = attempt
+            verdict = attempt.begin(now_s, overdue_s)
+            if verdict is None or not self._failed_with(verdict, now_s):
+                return
 
-    def _send(self, now_s: float) -> None:
-        """One try with one credential."""
-        self._began_s = now_s
-        self._resent = False
-        self._caller.alarm(min(now_s + self._limit_s, self._look_s))
-        try:
-            self._put_on_line(fresh=False)
-        except Exception:  # the border of an attempt: the next target may have what this one lacks
-            log.exception("an attempt failed for a reason of our own", target=self._account.endpoint.target)
-            self._fails(of_wire(Wire.BAD_BODY), now_s)
+    def _why_no_more(self) -> str:
+        """Why the request is not tried again, or ""."""
+        if self._job.spent:
+            return SENT_ONCE
+        return "" if self._forwarder.books.limits.may_fall_over else SUSPENDED
 
-    def _put_on_line(self, *, fresh: bool) -> None:
-        job, endpoint = self._job, self._account.endpoint
-        self.state = State.WAITING
-        self._held: list[bytes] = []
-        self._size = 0
-        head, body = job.written_for(endpoint, self._credential)
-        self._line = self._providers.send(
-            self, endpoint.origin, head, body, is_head=job.asked.is_head, fresh=fresh
-        )
+    def _failed_with(self, verdict: Verdict, now_s: float) -> bool:
+        """Note an attempt that failed; False: it did not, and its answer is passed on."""
+        attempt = self._attempt
+        if attempt is None:
+            return False
+        account = attempt.account
+        if isinstance(verdict, Begun):
+            self._pass_on(verdict, now_s)
+            return False
+        if isinstance(verdict, Whole):
+            if not goes_on(verdict, self._way):
+                self._pass_whole(verdict, account)
+                return False
+            self._refusals.append((verdict, account, self._number))
+            verdict = verdict.outcome
+        account.close(verdict)
+        self._tried.append(Tried(account.endpoint.target, verdict))
+        return True
 
-    @property
-    def _limit_s(self) -> float:
-        timeouts = self._forwarder.timeouts
-        return timeouts.first_byte_s if self._job.streamed else timeouts.response_s
+    def _takes(self, verdict: Verdict | None, now_s: float) -> None:
+        """Go on from what came of the attempt, if anything did."""
+        if verdict is not None and self._failed_with(verdict, now_s):
+            self._next(now_s)
 
-    def _drop(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.drop(self)
-
-    def _fails(self, outcome: Outcome, now_s: float) -> None:
-        """The attempt is over without an answer worth passing on."""
-        self._drop()
-        if self._answered is not None:  # the other credential was only a try
-            self._deliver(self._answered, now_s)
-            return
-        self._account.close(outcome)
-        self._tried.append(Tried(self._account.endpoint.target, outcome))
-        self._next(now_s)
-
-    def _in_vain(self) -> None:
+    def _in_vain(self, why: str) -> None:
         if self._way is Way.SOUGHT and (found := told(self._refusals, self._tried)):
-            answer, self._account, self._number = found
-            self._pass_whole(answer)
+            answer, account, self._number = found
+            self._pass_whole(answer, account)
             return
-        reply = exhausted(self._job, self._tried)
+        reply = exhausted(self._job, self._tried, why)
         self._over(reply.status)
         self._caller.reply(reply)
 
@@ -168,162 +160,79 @@ class Transit:
     def heard(self, head: Head | None, data: bytes, now_s: float, *, ended: bool) -> None:
         """The provider's answer goes on: its head if this is its beginning, more of its body, and its end."""
         try:
-            if head is not None:
-                self._opens(head)
-            match self.state:
-                case State.PASSING:
-                    self._end(self._relay.pass_on(data, now_s, ended=ended))
-                case State.FIRST:
-                    self._await_event(data, now_s, ended=ended)
-                case State.WHOLE:
-                    self._collect(data, now_s, ended=ended)
-                case _:
-                    pass
+            if self.state is State.PASSING:
+                self._end(self._relay.pass_on(data, now_s, ended=ended))
+            elif self._attempt is not None and self.state is State.TRYING:
+                self._takes(self._attempt.heard(head, data, now_s, ended=ended), now_s)
         except Exception:  # the border of an attempt: what an answer does to us must not end the chain
-            log.exception("an attempt failed for a reason of our own", target=self._account.endpoint.target)
+            log.exception("an attempt failed for a reason of our own", request=self._job.id)
             self.failed(Wire.BAD_BODY, now_s)
 
     def failed(self, wire: Wire, now_s: float, *, stale: bool = False) -> None:
-        """The attempt broke. `stale`: its connection had been idle, and said nothing: that is nobody's failure.
-
-        The request is then sent once more on a fresh one.
-        """
+        """The attempt broke. `stale`: its connection had been idle, and said nothing: that is nobody's failure."""
         try:
-            self._failed(wire, now_s, stale=stale)
+            if self.state is State.PASSING:
+                self._end(self._relay.broke(wire))
+            elif self._attempt is not None and self.state is State.TRYING:
+                self._takes(self._attempt.failed(wire, stale=stale), now_s)
         except Exception:  # the border of a request
             log.exception("a request failed for a reason of our own", request=self._job.id)
             self._give_up()
 
-    def _failed(self, wire: Wire, now_s: float, *, stale: bool) -> None:
-        if stale and not self._resent:
-            self._resent = True
-            self._put_on_line(fresh=True)
-        elif self.state is State.PASSING:
-            self._end(self._relay.broke(wire))
-        elif self.state is not State.OVER:
-            self._fails(of_wire(wire), now_s)
+    def ring(self, now_s: float) -> None:
+        """The alarm rings."""
+        try:
+            if self.state is State.PASSING:
+                self._end(self._relay.silence(now_s))
+            elif self._attempt is not None and self.state is State.TRYING:
+                self._takes(self._attempt.ring(now_s), now_s)
+        except Exception:  # the border of a request
+            log.exception("a request failed for a reason of our own", request=self._job.id)
+            self._give_up()
 
     def _give_up(self) -> None:
         """Our own fault, and no other way out: the caller must not wait for ever."""
-        if self.state is not State.OVER:
-            self._drop()
-            self._account.close(of_wire(Wire.BAD_BODY))
-            self._over(500)
+        self._drop(of_wire(Wire.BAD_BODY))
+        self._over(500)
         self._caller.fail(failed_here(self._job))
-
-    def _opens(self, head: Head) -> None:
-        self._head = head
-        self._look_s = math.inf
-        if head.tells_limit:
-            self._account.rate_limit = tightest(head.text(), time.time())
-        streamed = head.is_event_stream and not self._job.asked.is_head
-        self._watch = Watch(self._job.api) if streamed else None
-        self.state = State.WHOLE if self._watch is None else State.FIRST
-
-    def _collect(self, data: bytes, now_s: float, *, ended: bool) -> None:
-        self._held.append(data)
-        self._size += len(data)
-        if ended:
-            self._line = None
-            self._judge(data if len(self._held) == 1 else b"".join(self._held), now_s)
-        elif self._size > WHOLE_BYTES_MAX:
-            if self._head.ok:
-                self._account.answered()
-            self._begin_to_pass(b"".join(self._held), now_s)
-
-    def _judge(self, body: bytes, now_s: float) -> None:
-        account = self._account
-        outcome, made = judged(self._head, body, account.tokens)
-        if outcome.status == 0:
-            self._fails(outcome, now_s)
-            return
-        answer = Whole(outcome, self._head, body, made)
-        if outcome.fault is Fault.CREDENTIAL and self._has_other_credential():
-            self._answered = answer
-            self._credential += 1
-            self._send(now_s)
-        elif self._answered is None:
-            self._deliver(answer, now_s)
-        elif outcome.fault is Fault.CREDENTIAL:
-            self._deliver(self._answered, now_s)
-        else:
-            self._forwarder.preferred[account.endpoint.provider] = self._credential
-            self._deliver(answer, now_s)
-
-    def _has_other_credential(self) -> bool:
-        return self._answered is None and len(self._account.endpoint.own_lines) > 1
-
-    def _deliver(self, answer: Whole, now_s: float) -> None:
-        """Pass a whole answer on, unless the next target is to be asked after it."""
-        if not goes_on(answer, self._way):
-            self._pass_whole(answer)
-            return
-        self._account.close(answer.outcome)
-        self._tried.append(Tried(self._account.endpoint.target, answer.outcome))
-        self._refusals.append((answer, self._account, self._number))
-        self._next(now_s)
-
-    def _pass_whole(self, answer: Whole) -> None:
-        account = self._account
-        account.close(answer.outcome)
-        if answer.outcome.ok:
-            made = lenient.text(answer.id) if self._job.api is Api.RESPONSES else ""
-            self._forwarder.made(self._job, account.endpoint.target, made)
-        self._over(answer.head.status)
-        self._caller.whole(answer.head, self._lines(answer.head), answer.body)
 
     # --- passing on
 
-    def _await_event(self, data: bytes, now_s: float, *, ended: bool) -> None:
-        """Hold a stream back until its first real event: a stream that begins with an error is not begun."""
-        watch = self._watch
-        if watch is None:
-            return
-        self._held.append(watch.feed(data))
-        if ended and not watch.begun and watch.error is None:
-            self._held.append(watch.finish())
-        if watch.error is not None and not watch.begun:
-            outcome = of_stream_error(watch.error)
-            if outcome.falls_over:
-                self._fails(outcome, now_s)
-                return
-        elif not watch.begun:
-            if ended:
-                self._line = None
-                self._fails(of_wire(Wire.TRUNCATED), now_s)
-            return
-        account = self._account
-        account.tokens = watch.tokens
-        if watch.begun:
-            account.answered()
-        self._begin_to_pass(b"".join(self._held), now_s)
-        if ended:
-            self._end(self._relay.at_end())
+    def _pass_whole(self, answer: Whole, account: Account) -> None:
+        account.close(answer.outcome)
+        job, head = self._job, answer.head
+        if answer.outcome.ok:
+            made = lenient.text(answer.id) if job.api is Api.RESPONSES else ""
+            self._forwarder.made(job, account.endpoint.target, made)
+        self._over(head.status)
+        self._caller.whole(head, answer_lines(head, job, account, self._number), answer.body)
 
-    def _begin_to_pass(self, held: bytes, now_s: float) -> None:
+    def _pass_on(self, begun: Begun, now_s: float) -> None:
+        """The answer has begun, and so there is no other any more."""
+        attempt, forwarder, job, head = self._attempt, self._forwarder, self._job, begun.head
+        if attempt is None:
+            return
         self.state = State.PASSING
-        self._held = []
-        forwarder, watch, job, head = self._forwarder, self._watch, self._job, self._head
-        target = self._account.endpoint.target
-        if self._answered is not None:
-            forwarder.preferred[self._account.endpoint.provider] = self._credential
+        account, watch = attempt.account, begun.watch
         if watch is None or watch.begun:
-            forwarder.made(job, target, "")
-        job.forget_body()
+            forwarder.made(job, account.endpoint.target, "")
+        self._forget_body()
+        self._head = head
         job.record.status = head.status
-        self._caller.begin(head, self._lines(head), length=None if watch else head.length)
-        self._relay = Relay(
-            self._caller, job.api, head.status, watch, forwarder.timeouts, forwarder.ping_after_s
-        )
-        self._relay.begin(held, now_s)
+        lines = answer_lines(head, job, account, self._number)
+        self._caller.begin(head, lines, length=None if watch else head.length)
+        self._relay = Relay(self._caller, job.api, begun, forwarder.timeouts, forwarder.ping_after_s)
+        self._relay.begin(now_s)
+        if begun.ended:
+            self._end(self._relay.at_end())
 
     def _end(self, end: End | None) -> None:
         """The answer is over, if there is an `end`."""
-        if end is None:
+        attempt, watch = self._attempt, self._relay.watch
+        if end is None or attempt is None:
             return
-        watch, target = self._watch, self._account.endpoint.target
-        self._drop()
-        self._account.close(end.outcome)
+        target = attempt.account.endpoint.target
+        self._drop(end.outcome)
         if end.whole and watch is not None and watch.begun:
             made = watch.response_id if self._job.api is Api.RESPONSES else ""
             self._forwarder.made(self._job, target, made)
@@ -336,69 +245,44 @@ class Transit:
         else:
             self._caller.cut()
 
-    def _lines(self, head: Head) -> bytes:
-        """The headers of the answer, and those that tell where it came from."""
-        job, account = self._job, self._account
-        own = (
-            f"x-pointsman-request-id: {job.id}\r\nx-pointsman-table: {job.view.version}\r\n"
-            f"x-pointsman-target: {account.endpoint.target}\r\nx-pointsman-attempt: {self._number}\r\n"
-            f"x-pointsman-reason: {account.reason}\r\n"
-        )
-        return head.lines + own.encode("latin-1", "replace")
-
     # --- everything else that happens
-
-    def ring(self, now_s: float) -> None:
-        """The alarm rings."""
-        try:
-            self._ring(now_s)
-        except Exception:  # the border of a request
-            log.exception("a request failed for a reason of our own", request=self._job.id)
-            self._give_up()
-
-    def _ring(self, now_s: float) -> None:
-        if self.state is State.PASSING:
-            self._end(self._relay.silence(now_s))
-            return
-        if self.state is State.OVER:
-            return
-        deadline_s = self._began_s + self._limit_s
-        given_up = now_s >= self._look_s and self._forwarder.lost(
-            self._job, self._account.endpoint.target, self._order.targets[self._number :], now_s
-        )
-        if given_up or now_s >= deadline_s:
-            wire = Wire.FIRST_BYTE_TIMEOUT if self._job.streamed else Wire.RESPONSE_TIMEOUT
-            self._fails(of_wire(wire), now_s)
-            return
-        if now_s >= self._look_s:
-            self._look_s = now_s + LOOK_S
-        self._caller.alarm(min(deadline_s, self._look_s))
 
     def hold(self, *, held: bool) -> None:
         """The caller reads more slowly than the provider writes, or no more."""
-        if self._line is not None:
-            self._line.hold(self, held=held)
+        if self._attempt is not None:
+            self._attempt.hold(held=held)
 
     def gone(self) -> None:
         """The caller hung up: the provider is told at once."""
-        if self.state is State.OVER:
-            return
-        self._drop()
-        self._account.close(ABANDONED)
-        self._over(499)
+        if self.state is not State.OVER:
+            self._drop(ABANDONED)
+            self._over(499)
 
     def cut_off(self) -> None:
         """This proxy goes down: end what has begun with a word, and the rest with an error that may be tried again."""
         if self.state is State.PASSING:
             self._end(End(_CUT_OFF, whole=False))
         elif self.state is not State.OVER:
-            self._drop()
-            self._account.close(ABANDONED)
+            self._drop(ABANDONED)
             self._over(503)
             self._caller.reply(going_down(self._job))
 
+    def _drop(self, outcome: Outcome) -> None:
+        """The attempt under way is over."""
+        if self._attempt is not None:
+            self._attempt.drop()
+            self._attempt.account.close(outcome)
+
+    def _forget_body(self) -> None:
+        """Nothing will be sent again: a stream may live for minutes, and bodies are large."""
+        self._job.spend_body()
+        self._forwarder.books.limits.release(self._kept_bytes)
+        self._kept_bytes = 0
+
     def _over(self, status: int) -> None:
         self.state = State.OVER
+        self._attempt = None  # it knows this transit: a circle would wait for the garbage collector
+        self._forget_body()
         self._caller.alarm(math.inf)
         self._job.record.status = status
         if self._span is not None:

@@ -34,6 +34,7 @@ class Trust:
     origins: Mapping[str, str]
     tls: Mapping[str, ssl.SSLContext]
     prices: Mapping[str, PriceSettings]
+    bounds: Mapping[str, int] = field(default_factory=dict)
     home: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -48,6 +49,7 @@ class Trust:
                 if p.ca_file is not None
             },
             prices={name: target.prices for name, target in settings.targets.items()},
+            bounds={name: target.max_in_flight for name, target in settings.targets.items()},
             home={name: full_chain(route)[0] for name, route in settings.routes.items()},
         )
 
@@ -75,6 +77,7 @@ class Trust:
             origins=_mixed(self.origins, before.origins, providers),
             tls=_mixed(self.tls, before.tls, providers),
             prices=_mixed(self.prices, before.prices, targets),
+            bounds=_mixed(self.bounds, before.bounds, targets),
             home=_mixed(self.home, before.home, routes),
         )
 
@@ -136,8 +139,9 @@ class Origin(NamedTuple):
 class Endpoint(Struct, frozen=True, kw_only=True):
     """A target that requests can be sent to.
 
-    `own_lines`: the header lines that are put in, Host first, one set for each credential, the preferred first;
-    `overridden`: the names (in lower case) of a caller's headers that they take the place of.
+    `max_in_flight`: requests at once from this proxy, 0 any number. `own_lines`: the header lines that are put in, Host
+    first, one set for each credential, the preferred first; `overridden`: the names (in lower case) of a caller's
+    headers that they take the place of.
     """
 
     target: str
@@ -150,6 +154,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     own_lines: tuple[bytes, ...]
     overridden: frozenset[str]
     prices: PriceSettings
+    max_in_flight: int = 0
 
 
 class View(Struct, frozen=True, kw_only=True):
@@ -218,6 +223,7 @@ def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credenti
         own_lines=tuple(written(first | constant | credential) for credential in credentials),
         overridden=frozenset(key.lower() for key in (*constant, *credentials[0])),
         prices=trust.prices.get(name) or PriceSettings(),
+        max_in_flight=trust.bounds.get(name, 0),
     )
 
 
