@@ -196,12 +196,12 @@ def baking(moved: tuple[int, int], control: tuple[int, int], control_bp: int = 5
 
 def test_the_cutover_rule() -> None:
     """After promotion more than 2 % of failures, once certain, is an abort while the small control is well."""
-    finding = errors(sight(baking((2_850, 150), (20, 0))))
+    finding = errors(sight(baking((2_850, 150), (100, 0))))
 
     assert told(finding) == (
         ABORT,
         (
-            "5.0 % of 3000 requests failed, 0.0 % of 20 of the control: over 2.0 % since the cutover, "
+            "5.0 % of 3000 requests failed, 0.0 % of 100 of the control: over 2.0 % since the cutover, "
             "and the control is well"
         ),
     )
@@ -210,13 +210,21 @@ def test_the_cutover_rule() -> None:
 @pytest.mark.parametrize(
     ("moved", "control", "fields"),
     [
-        ((2_850, 150), (19, 0), {}),
+        ((2_850, 150), (79, 0), {}),
+        ((2_850, 150), (149, 3), {}),
         ((2_850, 150), (97, 3), {}),
         ((2_950, 50), (100, 0), {}),
         ((95, 5), (100, 0), {}),
         ((2_850, 150), (100, 0), {"callers_failing": 3}),
     ],
-    ids=["a control of a few", "a control that fails too", "under 2 %", "few requests", "two callers"],
+    ids=[
+        "a control of a few",
+        "a control that may fail as much",
+        "a control that fails too",
+        "under 2 %",
+        "few requests",
+        "two callers",
+    ],
 )
 def test_no_cutover_rule(moved: tuple[int, int], control: tuple[int, int], fields: dict[str, int]) -> None:
     """Not where the control is not known to be well, it is not certain, or hardly anybody's requests fail."""
@@ -230,7 +238,7 @@ def test_a_cutover_without_a_control() -> None:
 
 def test_few_callers_after_a_cutover() -> None:
     """Where there are only two callers, both of them are enough."""
-    assert errors(sight(baking((2_850, 150), (20, 0), callers=3, callers_failing=3))).verdict is ABORT
+    assert errors(sight(baking((2_850, 150), (100, 0), callers=3, callers_failing=3))).verdict is ABORT
 
 
 def test_the_limits_of_a_bake() -> None:
