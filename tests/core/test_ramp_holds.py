@@ -104,7 +104,10 @@ def test_a_hold_has_an_end() -> None:
     assert (held.phase, held.held_s) == (RampPhase.OBSERVING, 600)
     assert after.phase is RampPhase.ABORTED
     assert told == [
-        f"ramp.aborted: {TOLD} aborted: held for over 600 s: 0 of 50 requests, no traffic to estimate from"
+        (
+            f"ramp.aborted: {TOLD} aborted: held for over 600 s: 0 of 50 requests, no traffic to estimate from, "
+            "and what is held for 10 min is rolled back"
+        )
     ]
 
 

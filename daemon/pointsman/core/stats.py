@@ -298,6 +298,15 @@ def wait_s(samples: int, seen: int, over_s: float) -> float | None:
     return (samples - seen) * over_s / seen if seen and over_s > 0 else None
 
 
+def span(seconds: float) -> str:
+    """A time as people estimate it: 90 s, 90 min, 1.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
+
+
 def merged(arms: Iterable[Arm]) -> Arm:
     """Several arms as one: counts and histograms summed, maps of callers or-ed."""
     arms = tuple(arms)
