@@ -47,6 +47,13 @@ def test_many_hanging_targets_wait_for_each_other() -> None:
         ("routes:", "control: {listen: '[::1]:8470'}\nproxy: {listen: '[::1]:8480'}\nroutes:"),
         ("routes:", "control: {listen: '127.0.0.1:0'}\nproxy: {listen: '127.0.0.1:0'}\nroutes:"),
         ("routes:", "control: {listen: '127.0.0.2:8480'}\nroutes:"),
+        (
+            "routes:",
+            (
+                "ramp: {canary: {gates: [{name: board, kind: webhook, "
+                "url: 'https://gates.example/TeamsOfProductionAndStaging/release-board-2026-first'}]}}\nroutes:"
+            ),
+        ),
         ("routes:", "policy: {window_s: 60, error_ratio_window_s: 60}\nroutes:"),
         ("routes:", "telemetry: {otlp_endpoint: 'http://collector:4318'}\nroutes:"),
     ],
