@@ -154,10 +154,14 @@ class TimeoutSettings(Section):
 
 
 class ProxySettings(Section):
-    """A proxy. `poll_interval_s` finds a new table when the hint was lost."""
+    """A proxy. `poll_interval_s` finds a new table when the hint was lost.
+
+    `advertise`: the HOST:PORT at which the daemon and commands reach it, where that is not what it listens on.
+    """
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
+    advertise: str | None = None
     report_interval_s: PositiveSeconds = 1.0
     poll_interval_s: PositiveSeconds = 1.0
     local_failures: Annotated[int, Field(ge=1, le=1000)] = 5

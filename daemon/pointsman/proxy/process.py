@@ -172,7 +172,7 @@ class Proxy:
             site = web.TCPSite(runner, listen.host, listen.port, backlog=1024)
             await site.start()
             address = _address(runner)
-            self._reporter.started(address)
+            self._reporter.started(self._settings.proxy.advertise or address)
             log.info("the proxy listens", proxy=self._name, address=address)
             task_status.started(address)
             await self._stopping.wait()
