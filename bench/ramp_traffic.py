@@ -3,17 +3,20 @@
 `INDEPENDENT`: every request is another caller's, and the share decides where it goes. The sticky crowds have fifty
 callers that the product's own hash settles on a side; their sizes are by Zipf's law (the largest sends 22 %, the
 smallest 0.4 %) or log-normal (σ = 1.2), and three of them, whichever, send requests of which 20 to 30 % fail on either
-side.
+side. Where latencies are drawn, an answer takes 800 ms in the middle, and log-normally more or less (σ = 0.6, so that
+the p95 is 2.1 s).
 """
 
 import math
 import random
 from bisect import bisect
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
+from pointsman.core.evidence import latency_cell
 from pointsman.core.ramp_model import Arm
 from pointsman.core.stats import MAP_BITS
 from pointsman.proxy.settling import settle
@@ -21,6 +24,8 @@ from pointsman.proxy.settling import settle
 CALLERS: Final = 50
 BAD_CALLERS: Final = 3
 BASE_RATIO: Final = 0.01
+ANSWER_MS: Final = 800.0
+ANSWER_SIGMA: Final = 0.6
 OLD: Final = "old"
 NEW: Final = "new"
 FROM_BP: Final = {OLD: 10_000}
@@ -73,12 +78,18 @@ def poisson(rng: random.Random, mean: float) -> int:
 
 
 class Side:
-    """One side of a ramp while one share is in force; `harm` is the part of its requests that it fails by itself."""
+    """One side of a ramp while one share is in force; `harm` is the part of its requests that it fails by itself.
 
-    def __init__(self, callers: list[Caller], harm: float, rng: random.Random) -> None:
+    `slower`: how many times as long its answers take; 0 where they are not measured.
+    """
+
+    def __init__(
+        self, callers: list[Caller], harm: float, rng: random.Random, *, slower: float = 0.0
+    ) -> None:
         self._rng = rng
         self._callers = callers
         self._harm = harm
+        self._middle = math.log(slower * ANSWER_MS) if slower else None
         self.rate = sum(caller.rate for caller in callers)
         self._failing = self._failing_rates(harm)
         self._first = sorted((rng.expovariate(caller.rate), caller.bit) for caller in callers)
@@ -112,7 +123,14 @@ class Side:
             callers=self._callers_seen | bits,
             callers_failing=bits,
             failing=by_caller,
+            latency_ms=self._latencies(ok),
         )
+
+    def _latencies(self, answers: int) -> dict[int, int]:
+        if self._middle is None:
+            return {}
+        cells = [latency_cell(self._rng.lognormvariate(self._middle, ANSWER_SIGMA)) for _ in range(answers)]
+        return dict(Counter(cells))
 
 
 def split(callers: list[Caller], progress_bp: int) -> tuple[list[Caller], list[Caller]]:

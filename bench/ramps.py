@@ -50,7 +50,8 @@ LIMIT_S: Final = 86_400.0
 class Scenario:
     """`harm`: the part of its requests that the canary fails more, from the step with the index `harm_from` on.
 
-    `outage`: all providers fail for a while. `silent`: nobody sends a request.
+    `outage`: all providers fail for a while. `silent`: nobody sends a request. `slower`: how many times as long the
+    canary's answers take, and 0 where no latency is measured.
     """
 
     crowd: Crowd
@@ -59,6 +60,7 @@ class Scenario:
     harm_from: int = 0
     outage: bool = False
     silent: bool = False
+    slower: float = 0.0
 
     def batches(self, count: int) -> "list[tuple[Scenario, int, int]]":
         """(this scenario, first seed, how many) of what one process plays at a time."""
@@ -76,13 +78,17 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`gates` ended or held it; `requests` of the canary, where it is worse those since then."""
+    """`gates` ended or held it; `requests` of the canary, where it is worse those since then.
+
+    `waited`: a step was held by the latency gate although its dwell was over.
+    """
 
     end: End
     gates: tuple[str, ...]
     step: int
     requests: int
     took_s: float
+    waited: bool
 
 
 class Play:
@@ -112,6 +118,7 @@ class Play:
             looked_s=self._now_s,
         )
         self._requests = 0
+        self._waited = False
 
     def _drawn_outage(self) -> tuple[int, float, float, float]:
         """(the step in which it begins, s after the step's beginning, s that it lasts, the part that fails)."""
@@ -132,10 +139,12 @@ class Play:
             end = End.PROMOTED
         if not gates:
             gates = tuple(f.gate for f in ramp.findings if f.verdict is Verdict.HOLD)
-        return Outcome(end, gates, ramp.step, self._requests, self._now_s - self._began_s)
+        return Outcome(end, gates, ramp.step, self._requests, self._now_s - self._began_s, self._waited)
 
     def _look(self) -> None:
         self._ramp, _ = step(self._ramp, Facts(now_s=self._now_s))
+        held = {f.gate for f in self._ramp.findings if f.verdict is Verdict.HOLD}
+        self._waited = self._waited or ("latency" in held and "dwell" not in held)
 
     def _play_step(self) -> None:
         """Until the ramp goes to another step, or ends."""
@@ -143,8 +152,9 @@ class Play:
         index, stamp = self._ramp.step, self._ramp.stamp
         harmful = scenario.harm > 0 and index >= scenario.harm_from
         moved, kept = split(self._callers, self._ramp.progress_bp)
-        canary = Side(moved, scenario.harm / (1 - BASE_RATIO) if harmful else 0.0, self._rng)
-        control = Side(kept, 0.0, self._rng)
+        harm = scenario.harm / (1 - BASE_RATIO) if harmful else 0.0
+        canary = Side(moved, harm, self._rng, slower=scenario.slower)
+        control = Side(kept, 0.0, self._rng, slower=min(1.0, scenario.slower))
         hold_s = POLICY.bake_s if self._ramp.phase is RampPhase.BAKING else POLICY.steps[index].hold_s
         elapsed_s = 0.0
         while self._ramp.entry == at and self._ramp.phase not in ENDED and elapsed_s < LIMIT_S:
@@ -185,7 +195,9 @@ def run(*, quick: bool) -> list[Sheet]:
     later = [Scenario(Crowd.INDEPENDENT, rate, harm=0.05, harm_from=3) for rate in rates]
     outage = [Scenario(crowd, rate, outage=True) for crowd, rate in grid]
     silent = [Scenario(Crowd.INDEPENDENT, 0.0, silent=True)]
-    ends = _played([*equal, *worse, *later, *outage, *silent], runs)
+    # What 50 requests/s would add is time: every answer of these is drawn.
+    slow = [Scenario(Crowd.INDEPENDENT, rate, slower=s) for s in (1.0, 3.0) for rate in rates if rate <= 5]
+    ends = _played([*equal, *worse, *later, *outage, *silent, *slow], runs)
     return [
         _sheet(f"ramps: an equal canary, {runs:,} runs each", equal, ends, _promotion),
         _sheet(f"ramps: a worse canary, {runs:,} runs each", worse, ends, _detection),
@@ -197,6 +209,9 @@ def run(*, quick: bool) -> list[Sheet]:
             _promotion,
         ),
         _sheet(f"ramps: no request at all, {runs:,} runs", silent, ends, _promotion),
+        _sheet(
+            f"ramps: answers that take as long, or three times, {runs:,} runs each", slow, ends, _slowness
+        ),
     ]
 
 
@@ -223,6 +238,8 @@ def _sheet(
         row: dict[str, Value] = {"callers": scenario.crowd.value, "requests/s": scenario.rate}
         if scenario.harm:
             row["worse by (points)"] = round(100 * scenario.harm)
+        if scenario.slower:
+            row["times as slow"] = scenario.slower
         sheet.rows.append(row | _shares(ends[scenario]) | figures(ends[scenario]))
     return sheet
 
@@ -248,6 +265,13 @@ def _promotion(ends: list[Outcome]) -> dict[str, Value]:
         "promoted p50 (min)": percentile(took, 50) if took else None,
         "promoted p90 (min)": percentile(took, 90) if took else None,
     }
+
+
+def _slowness(ends: list[Outcome]) -> dict[str, Value]:
+    """By the latency gate alone, and what it cost."""
+    aborted = [end for end in ends if end.end is End.ABORTED and "latency" in end.gates]
+    waited = {"waited for latency (%)": 100 * sum(end.waited for end in ends) / len(ends)}
+    return {"aborted: slow (%)": 100 * len(aborted) / len(ends), **waited} | _detection(ends)
 
 
 def _detection(ends: list[Outcome]) -> dict[str, Value]:

@@ -2,6 +2,7 @@
 
     tools/mutate.py                        a sample of 300 over the whole core
     tools/mutate.py --module health        only of one module
+    tools/mutate.py --module gates         of all modules in a folder; gates.errors is one of them
     tools/mutate.py --sample 0             every mutant there is
 
 The checkout is copied first, so that work on it goes on meanwhile, and is never written to. pytest is imported
@@ -74,7 +75,7 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One small bug: where it is, what it says, and the module's text with it."""
+    """One small bug: where it is, what it says, and the module's text with it. `module`: "health", "gates.errors"."""
 
     module: str
     line: int
@@ -82,19 +83,30 @@ class Mutant:
     source: str
 
 
+def file_of(module: str) -> str:
+    """Where a module of the core lies, from the root of the checkout."""
+    return f"{CORE}/{module.replace('.', '/')}.py"
+
+
+def modules(root: pathlib.Path) -> list[str]:
+    """Every module of the core by its name, those of its folders too."""
+    found = (path.relative_to(root / CORE) for path in (root / CORE).rglob("[a-z]*.py"))
+    return sorted(".".join(path.with_suffix("").parts) for path in found)
+
+
 # --- the bugs
 
 
-def mutants(path: pathlib.Path) -> Iterator[Mutant]:
+def mutants(root: pathlib.Path, module: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its lines."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse((root / file_of(module)).read_text())
     _mark_rebindings(tree)
     for node in list(_mutable(tree)):
         for change, apply in _changes(node):
             undo = _applied(node, apply)
             source = ast.unparse(tree)
             undo()
-            yield Mutant(path.stem, node.lineno, change, source)
+            yield Mutant(module, node.lineno, change, source)
 
 
 def _mutable(node: ast.AST) -> Iterator[ast.AST]:
@@ -236,7 +248,8 @@ def order(root: pathlib.Path, module: str) -> list[str]:
     tests = root / "tests/core"
     found = [path for path in tests.glob("test_*.py") if path.stem != "test_cadence" or module == "cadence"]
     slow = tests / "test_machine.py"
-    found.sort(key=lambda path: (path == slow, not path.stem.startswith(f"test_{module}"), path))
+    own = f"test_{module.partition('.')[0]}"
+    found.sort(key=lambda path: (path == slow, not path.stem.startswith(own), path))
     return [str(path) for path in [*found[:-1], root / "tests/scenarios/test_scenarios.py", found[-1]]]
 
 
@@ -321,8 +334,13 @@ def arguments() -> argparse.Namespace:
 
 
 def drawn(root: pathlib.Path, given: argparse.Namespace) -> list[Mutant]:
-    names = given.module or sorted(path.stem for path in (root / CORE).glob("[a-z]*.py"))
-    every = [mutant for name in names for mutant in mutants(root / CORE / f"{name}.py")]
+    asked = given.module or [""]
+    names = [
+        name for name in modules(root) if any(one in {"", name, name.partition(".")[0]} for one in asked)
+    ]
+    if not names:
+        sys.exit(f"there is no such module; there are: {', '.join(modules(root))}")
+    every = [mutant for name in names for mutant in mutants(root, name)]
     if not 0 < given.sample < len(every):
         return every
     return sorted(random.Random(given.seed).sample(every, given.sample), key=lambda m: (m.module, m.line))
@@ -355,7 +373,7 @@ def measured(root: pathlib.Path, given: argparse.Namespace) -> int:
             return 2
         if code == PASSED and mutant is not None:
             survivors += 1
-            print(f"survived  {CORE}/{mutant.module}.py:{mutant.line}  {mutant.change}", flush=True)
+            print(f"survived  {file_of(mutant.module)}:{mutant.line}  {mutant.change}", flush=True)
     rate = 100 * (1 - survivors / len(sample)) if sample else 100.0
     took_s = time.monotonic() - began_s
     print(f"killed {len(sample) - survivors} of {len(sample)} ({rate:.1f} %) in {took_s:.0f} s")

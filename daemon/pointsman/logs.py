@@ -24,9 +24,13 @@ HIDDEN: Final = "[secret]"
 # Something shorter is no secret, and hiding it would make every line unreadable.
 SECRET_LENGTH_MIN: Final = 4
 
+# After "GEMINI_API_KEY: " these begin a sentence about the key ("the variable is not set"), and are no key.
+_SENTENCE: Final = r"(?:the|is|was|has|no|not|a|an|must|cannot|missing)(?=[\s.,;:)]|$)"
 _NAMED: Final = (
     r"(?P<named>\b(?:proxy-)?authorization|x-api-key|api[-_]?key|x-goog-api-key|x-amz-security-token)"
-    r"(?P<between>[\"']?\s*[:=]\s*[\"']?)(?:(?:bearer|basic)\s+)?[^\s\"',;&)}\]]+"
+    r"(?P<between>[\"']?\s*[:=]\s*[\"']?)(?!(?<=\s)"
+    + _SENTENCE
+    + r")(?:(?:bearer|basic)\s+)?[^\s\"',;&)}\]]+"
 )
 _SHAPED: Final = re.compile(
     "|".join(

@@ -28,19 +28,19 @@ STEPS = (25, 50, 100)
 BAKING = len(STEPS) - 1
 
 
-def _shares(google: int) -> dict[str, int]:
+def shares_at(google: int) -> dict[str, int]:
     """The route's shares when google has so many basis points."""
     rest = {"bedrock": 8_000 - google, "meta": 2_000, "google": google}
     return {name: share for name, share in rest.items() if share}
 
 
 # Where the ramp may be: the baseline, each step, with a control of 5 % while it bakes, promoted.
-LADDER = tuple(_shares(google) for google in (0, 2_000, 4_000, 7_600, 8_000))
+LADDER = tuple(shares_at(google) for google in (0, 2_000, 4_000, 7_600, 8_000))
 BASELINE, PROMOTED = LADDER[0], LADDER[-1]
 # A canary with the second of the steps alone.
 SHORT = (LADDER[0], *LADDER[2:])
 # A failback goes the other way, and does not bake.
-BACK = tuple(_shares(google) for google in (8_000, 6_000, 4_000, 0))
+BACK = tuple(shares_at(google) for google in (8_000, 6_000, 4_000, 0))
 KIND = {"steps": list(STEPS), "first_hold_s": 0.6, "hold_s": 0.6, "samples": [3, 6], "bake_s": 1.0}
 SECTIONS: dict[str, Any] = {
     "routes": {"chat": {"weights": {"bedrock": 80, "meta": 20}, "chain": ["bedrock", "meta", "google"]}},

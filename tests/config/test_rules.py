@@ -47,6 +47,14 @@ def test_many_hanging_targets_wait_for_each_other() -> None:
         ("routes:", "control: {listen: '[::1]:8470'}\nproxy: {listen: '[::1]:8480'}\nroutes:"),
         ("routes:", "control: {listen: '127.0.0.1:0'}\nproxy: {listen: '127.0.0.1:0'}\nroutes:"),
         ("routes:", "control: {listen: '127.0.0.2:8480'}\nroutes:"),
+        ("routes:", "proxy: {listen: '0.0.0.0:8480', advertise: 'proxy-1:8480'}\nroutes:"),
+        (
+            "routes:",
+            (
+                "ramp: {canary: {gates: [{name: board, kind: webhook, "
+                "url: 'https://gates.example/TeamsOfProductionAndStaging/release-board-2026-first'}]}}\nroutes:"
+            ),
+        ),
         ("routes:", "policy: {window_s: 60, error_ratio_window_s: 60}\nroutes:"),
         ("routes:", "telemetry: {otlp_endpoint: 'http://collector:4318'}\nroutes:"),
     ],
@@ -93,6 +101,13 @@ def test_an_address_that_cannot_be_listened_on(text: str) -> None:
 def test_which_addresses_collide(one: str, other: str, collide: bool) -> None:
     """A wildcard takes every host's port; port 0 is another one each time."""
     assert addresses.overlap(addresses.parse_listen(one), addresses.parse_listen(other)) is collide
+
+
+@pytest.mark.parametrize("text", ["proxy-1", "proxy-1:0", "0.0.0.0:8480", "[::]:8480", "http://proxy-1:8480"])
+def test_an_address_that_nobody_reaches(write: Write, text: str) -> None:
+    """What a proxy advertises names a host and a port, and not every host."""
+    with pytest.raises(ConfigError, match=r"proxy\.advertise: this is no address to be reached at"):
+        load(write(("routes:", f"proxy: {{advertise: '{text}'}}\nroutes:")), {})
 
 
 @pytest.mark.parametrize(

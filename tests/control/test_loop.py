@@ -261,6 +261,18 @@ async def test_a_table_that_proxies_know_better_is_published_above_theirs(
         assert daemon.epoch > ahead.epoch
 
 
+async def test_a_version_that_nobody_can_be_above_is_not_believed(
+    store: Store, daemons: Callable[..., Any]
+) -> None:
+    """A report with one takes no epoch away from anybody."""
+    async with daemons() as daemon:
+        await eventually(lambda: shares_in(store))
+        epoch, ticks = daemon.epoch, daemon.ticks
+        await store.put_report(report_of("p1", accepted=Version(2**53 + 1, 7)), wake=True)
+        await eventually(lambda: daemon.ticks > ticks + 3)
+        assert daemon.epoch == epoch
+
+
 @pytest.mark.parametrize("applied", [True, False])
 async def test_a_probe_counts_once_when_the_saves_reply_is_lost(
     store: Store, daemons: Callable[..., Any], applied: bool

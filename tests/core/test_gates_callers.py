@@ -48,3 +48,38 @@ def test_what_fails_on_both_sides_does_not_pass() -> None:
     assert (
         errors(sight(replace(ramp, tallies={ramp.stamp: Tally(step=0, arms=arms)}))).verdict is Verdict.HOLD
     )
+
+
+def moved_after(before: dict[int, int], moved: dict[int, int]) -> Ramp:
+    """Ten callers were on the control and failed so often in 2,000 requests; then they moved, and failed so often."""
+    first = begun(step=0)
+    others = of_callers({0: 1}, 1_000, 40)
+    stays = of_callers(dict.fromkeys(range(10), 1), 1_000, 20)
+    came = of_callers(before, 1_000, 0)
+    control = Arm(ok=2_000 - sum(before.values()), failed=came.failed + 10, callers=came.callers | stays.callers,
+        failing={**came.failing, **stays.failing})  # fmt: skip
+    then = begun(first, step=1)
+    after = {"google": of_callers(moved, 1_000, 0), "bedrock": stays}
+    return replace(then, tallies={
+        first.stamp: Tally(step=0, arms={"google": others, "bedrock": control}),
+        then.stamp: Tally(step=1, arms=after),
+    })  # fmt: skip
+
+
+MOST = {0: 80, 1: 80, 2: 80, 3: 2}
+
+
+def test_callers_that_failed_before_they_moved() -> None:
+    """Three with bad requests are no evidence against the side that they move to, and do not hold it; new ones are."""
+    assert errors(sight(moved_after(MOST, {0: 60, 1: 60, 2: 60}))).verdict is Verdict.PASS
+    assert errors(sight(moved_after({9: 1}, {0: 60, 1: 60, 2: 60}))).verdict is Verdict.ABORT
+    assert errors(sight(moved_after(MOST, dict.fromkeys(range(10), 30)))).verdict is Verdict.ABORT
+
+
+def test_callers_that_fail_more_than_before_they_moved() -> None:
+    """One is nobody's evidence, and what is typical passes; but its own failures were fewer, so the ramp waits."""
+    finding = errors(sight(moved_after({0: 20}, {0: 60})))
+    assert finding.verdict is Verdict.HOLD
+    assert (
+        finding.why == "5.7 % of 1060 requests failed in this step, 46 more than of the same callers before"
+    )

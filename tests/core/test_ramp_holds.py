@@ -104,7 +104,10 @@ def test_a_hold_has_an_end() -> None:
     assert (held.phase, held.held_s) == (RampPhase.OBSERVING, 600)
     assert after.phase is RampPhase.ABORTED
     assert told == [
-        f"ramp.aborted: {TOLD} aborted: held for over 600 s: 0 of 50 requests, no traffic to estimate from"
+        (
+            f"ramp.aborted: {TOLD} aborted: held for over 600 s: 0 of 50 requests, no traffic to estimate from, "
+            "and what is held for 10 min is rolled back"
+        )
     ]
 
 
@@ -176,6 +179,16 @@ def test_frozen_until_it_is_over() -> None:
     assert (after.phase, after.step, after.entry, after.trouble) == (RampPhase.SPREADING, 0, 2, None)
     assert told[-1] == f"ramp.anew: {TOLD} begins its step anew: the control is well again"
     assert after.tallies[after.stamp].arms == {}
+
+
+def test_what_was_watched_in_vain_is_a_hold() -> None:
+    """Up to the step's dwell, after which the hold counts by itself: a ramp does not begin anew for ever."""
+    first, _ = looked(frozen(begun(watched_s=40.0, held_s=100.0), (800, 200)))
+    early, _ = looked(replace(frozen(first, (900, 200)), watched_s=101.0))
+    young, _ = looked(replace(frozen(first, (900, 200)), trouble=(-30.0, 1000, 200), watched_s=49.0))
+
+    assert (early.entry, early.held_s) == (2, 160.0 + 1.0)
+    assert (young.entry, young.held_s) == (2, 150.0)
 
 
 def test_twenty_tell() -> None:

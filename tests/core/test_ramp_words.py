@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from test_words import said
 
 from pointsman.core.evidence import Verb
-from pointsman.core.model import RampPlan
+from pointsman.core.model import Bucket, Health, RampPlan
 from pointsman.core.ramp_model import (
     CANARY_STEPS,
     ExternalGate,
@@ -47,7 +47,10 @@ def test_canary(world: World) -> None:
     """A canary moves a target's share to another, by the policy's steps."""
     assert start(world) == (
         True,
-        "canary on chat: bedrock → google by 5 % → 10 % → 25 % → 50 % → 75 % → 100 % of its 50 %",
+        (
+            "canary on chat: bedrock → google by 5 % → 10 % → 25 % → 50 % → 75 % → 100 % of its 50 %"
+            "; bedrock has no traffic now, and what is held for 4 h is rolled back"
+        ),
     )
     ramp = world.ramp()
     assert (ramp.id, ramp.kind, ramp.source, ramp.goal) == (
@@ -141,8 +144,30 @@ def test_a_canary_under_a_failover(world: World) -> None:
     ok, text = start(world, "google", "meta")
 
     assert ok
-    assert text.endswith("of its 30 %; the failover of ann lies over it until it ends")
+    assert text.endswith("; the failover of ann lies over it until it ends")
     assert world.ramp().from_bp == {"bedrock": 5_000, "google": 3_000, "meta": 2_000}
+
+
+@pytest.mark.parametrize(
+    ("args", "requests", "told"),
+    [
+        ({}, 300, "; at the 1 requests/s of bedrock now its samples take about 82 min"),
+        ({}, 15, ("; at the 0.05 requests/s of bedrock now its samples take about 27.2 h, "
+         "too long at 5 %: what is held for 4 h is rolled back")),
+        ({"max_hold_s": 30_000}, 15, "; at the 0.05 requests/s of bedrock now its samples take about 27.2 h"),
+        ({"samples": [0]}, 15, ""),
+        ({"synthetic": True}, 0, ""),
+    ],
+    ids=["enough", "too little", "patient", "no floor", "made"],
+)  # fmt: skip
+def test_how_long_its_samples_take(world: World, args: dict[str, Any], requests: int, told: str) -> None:
+    """By the traffic of the side that it leaves, and whether a step is rolled back for that."""
+    bucket = Bucket(start_s=NOON_S - 10, counts={"ok": requests - 1, "outage": 1, "caller": 1000})
+    health = {**world.state.health, "bedrock": Health(window=(bucket,) if requests else ())}
+    world.state = replace(world.state, health=health)
+    ok, text = start(world, **args)
+    assert ok
+    assert text.partition(" of its 50 %")[2] == told
 
 
 def policy(world: World, **args: Any) -> RampPolicy:

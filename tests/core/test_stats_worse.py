@@ -225,6 +225,15 @@ class TestCallers:
         expected = (Counts(1002, 4, 1000, 50), Counts(1002, 202, 1000, 51))
         assert worse(stamps, POLICY, by_caller).evidence == pytest.approx(evidence(expected)[0])
 
+    def test_one_bad_caller_of_the_control(self) -> None:
+        """It does not make the control's stamps an outage, in which nobody's own failures could be measured."""
+        canary = Arm(ok=900, failed=102, callers=0xF << 8, callers_failing=0b111 << 8)
+        control = Arm(ok=9_400, failed=600, callers=0xFF, failing={0: 594, **dict.fromkeys(range(1, 7), 1)})
+        young = (Arm(ok=1, callers=0xF << 8), arm(0, 30, 0xFF))
+        seen = worse([(canary, control), young], POLICY, [{8: 100, 9: 1, 10: 1}, {}])
+        assert not seen.worse
+        assert seen.evidence < 1
+
     def test_ratios_are_weighted_too(self) -> None:
         """A caller with most of the failures does not lift the ratio over the limit either."""
         callers = 0xFFFF << 40

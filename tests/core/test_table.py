@@ -107,6 +107,9 @@ def test_written_the_same() -> None:
         (b'{"format": 1, "\xff": 1}', "the table is corrupt"),
         (b'{"format": 2}', "the table has format 2; this version reads 1: upgrade it"),
         (encode(TABLE).replace(b"a-1", b"a-2"), "the table's hash does not fit its content"),
+        (encode(table_of(version=Version(10**15, 1))), "was given by no daemon"),
+        (encode(table_of(version=Version(7, 10**15))), "was given by no daemon"),
+        (encode(table_of(version=Version(-1, 1))), "was given by no daemon"),
         (encode(table_of(routes={})), "the table is inconsistent: it has no routes or no targets"),
     ],
 )

@@ -183,12 +183,44 @@ def cells(fast_ms: float, count: int = 100) -> dict[int, int]:
     return {latency_cell(fast_ms): count}
 
 
-@pytest.mark.parametrize(("now_ms", "result"), [(400, PASS), (500, PASS), (800, FAIL)])
+@pytest.mark.parametrize(("now_ms", "result"), [(400, PASS), (500, PASS), (630, NONE), (800, FAIL)])
 def test_latency_against_the_time_before(now_ms: float, result: Result) -> None:
-    """Up to 1.5 × of it."""
+    """Up to 1.5 × of it; a cell of the histogram beyond its bound is surely over."""
     check = latency(Arm(latency_ms=cells(now_ms)), Arm(latency_ms=cells(400)), POLICY)
     assert check.result is result
-    assert check.data == {"latency_ms_p95": now_ms, "before_latency_ms_p95": 400.0}
+    assert check.data["latency_ms_p95"] == now_ms
+    assert check.data["before_latency_ms_p95"] == 400.0
+
+
+def with_slow(count: int, slow: int) -> Arm:
+    """So many answers within 10 ms, but for the `slow` ones."""
+    return Arm(latency_ms={latency_cell(10): count - slow, latency_cell(200): slow})
+
+
+@pytest.mark.parametrize(
+    ("now", "result"),
+    [
+        (with_slow(41, 2), PASS),
+        (with_slow(41, 3), NONE),
+        (with_slow(41, 12), FAIL),
+        (with_slow(800, 80), FAIL),
+    ],
+    ids=["two of 41", "three of 41", "twelve of 41", "a tenth of many"],
+)
+def test_a_p95_over_that_of_before_fails_when_it_is_no_chance(now: Arm, result: Result) -> None:
+    """Three slow answers of 41 make a p95, and are luck; nobody is woken by them, and they are told."""
+    check = latency(now, with_slow(1_000, 10), POLICY)
+    assert check.result is result
+    if result is NONE:
+        assert check.why == (
+            "p95 answer 200 ms, before 10 ms; answer over 1.5 × of before, which may be chance: more --samples tell"
+        )
+
+
+def test_few_answers_before_do_not_say_what_was_usual() -> None:
+    """A p95 of thirty was luck as well, so nothing is held against the present."""
+    check = latency(Arm(latency_ms=cells(1_000)), Arm(latency_ms=cells(400, 30)), POLICY)
+    assert (check.result, "may be chance" in check.why) == (NONE, True)
 
 
 def test_each_kind_is_compared_with_its_own() -> None:
@@ -215,8 +247,10 @@ def test_few_answers_are_no_evidence() -> None:
 
 
 def test_too_slow_fails_whatever_was_before() -> None:
-    """Nobody waits for a minute."""
+    """Nobody waits for a minute, and no evidence is asked for."""
     assert latency(Arm(latency_ms=cells(60_000)), None, POLICY).result is FAIL
+    doubtful = Arm(latency_ms={latency_cell(400): 38, latency_cell(60_000): 3})
+    assert latency(doubtful, Arm(latency_ms=cells(400)), POLICY).result is FAIL
 
 
 # --- impact

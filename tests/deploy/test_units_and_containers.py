@@ -81,3 +81,14 @@ def test_nothing_listens_to_the_world_without_being_asked() -> None:
 
     assert ports
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_proxies_in_containers_are_reached_by_their_names() -> None:
+    """Each advertises its service and the port that it listens on: what is made for a ramp comes from elsewhere."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    proxies = {name: one["environment"] for name, one in services.items() if name.startswith("proxy")}
+
+    assert proxies
+    for name, environment in proxies.items():
+        port = environment["POINTSMAN_PROXY__LISTEN"].rpartition(":")[2]
+        assert environment["POINTSMAN_PROXY__ADVERTISE"] == f"{name}:{port}"

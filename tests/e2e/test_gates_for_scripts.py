@@ -69,8 +69,11 @@ async def totals(here: Installation) -> dict[str, TargetReport]:
 
 async def test_gates_on_real_traffic(folder: Path) -> None:
     """Good traffic passes both; with a target that fails often, both fail, and say what."""
+    # Slow enough that what a busy machine adds is little beside it.
     async with (
-        Installation.running(folder, policy=PATIENT, proxy={"local_failures": 1000}) as here,
+        Installation.running(
+            folder, policy=PATIENT, proxy={"local_failures": 1000}, fake={"latency_ms": 400}
+        ) as here,
         Callers.of(list(here.urls.values())) as callers,
         callers.steady(40),
     ):

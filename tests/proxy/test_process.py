@@ -135,3 +135,15 @@ async def test_a_rotated_secret_is_sent_after_a_reload(world: Any, state_dir: Pa
         async with session.post(f"http://{address}/v1/chat/completions", json={"model": "chat"}) as response:
             await response.read()
     assert fake.requests.last.credential_sha256 == digest("sk-rotated")
+
+
+@pytest.mark.parametrize("advertised", [None, "proxy-1.example:8480"])
+async def test_the_address_that_a_proxy_reports(world: Any, state_dir: Path, advertised: str | None) -> None:
+    """What it listens on, unless others reach it elsewhere."""
+    await slow_chat(world)
+    async with running(proxy_of(world, state_dir, advertise=advertised)) as address:
+
+        async def told() -> list[str]:
+            return [report.address for report in await world.store.reports() if report.address]
+
+        assert await eventually(told) == [advertised or address]

@@ -44,11 +44,36 @@ async def test_an_epoch_that_is_no_number_is_unreadable(store: Store, keys: Keys
         await store.leader()
 
 
-async def test_a_last_epoch_that_is_beyond_numbers_is_unreadable(store: Store, keys: Keys) -> None:
-    """Nobody leads with an infinite epoch."""
-    await store._wire.write("SET", keys.epoch, "1e999")
-    with pytest.raises(Unreadable, match="default:epoch"):
-        await store.acquire("daemon-a", 1.0, 0)
+BEYOND = "9007199254740993"  # 2^53 + 1, which a script cannot tell from 2^53
+
+
+@pytest.mark.parametrize("epoch", ["1e999", "the first", "-1", BEYOND, "9" * 400])
+async def test_a_last_epoch_of_a_stranger_is_in_nobodys_way(store: Store, keys: Keys, epoch: str) -> None:
+    """It is replaced by one from the clock, and the next one is above that."""
+    await store._wire.write("SET", keys.epoch, epoch)
+    before_s = await store.now_s()
+    first = await store.acquire("daemon-a", 60.0, 0)
+    assert first is not None
+    assert before_s < first.epoch <= before_s + 2
+    await store.release(first)
+    assert await store.acquire("daemon-b", 60.0, 0) == Lease("daemon-b", first.epoch + 1)
+
+
+@pytest.mark.parametrize("epoch", ["the first", BEYOND])
+async def test_a_lease_with_a_strangers_epoch_is_taken(store: Store, keys: Keys, epoch: str) -> None:
+    """Nobody leads with it."""
+    await store._wire.write("HSET", keys.lease, "owner", "x", "epoch", epoch)
+    await store._wire.write("PEXPIRE", keys.lease, 60_000)
+    assert await store.acquire("daemon-a", 60.0, 0) is not None
+
+
+async def test_a_lease_without_an_end_is_taken(store: Store, keys: Keys) -> None:
+    """No daemon would ever lead again; one that ends is somebody's."""
+    await store._wire.write("HSET", keys.lease, "owner", "x", "epoch", "7")
+    await store._wire.write("PEXPIRE", keys.lease, 60_000)
+    assert await store.acquire("daemon-a", 60.0, 0) is None
+    await store._wire.write("PERSIST", keys.lease)
+    assert await store.acquire("daemon-a", 60.0, 0) is not None
 
 
 async def test_fields_of_the_state_that_are_no_text_hide_no_others(
@@ -86,7 +111,7 @@ async def test_an_unreadable_table_still_has_its_version(
     assert caught.value.peek.version == Version(lease.epoch, 3)
 
 
-@pytest.mark.parametrize("epoch", ["0xffffffff", "9e9", " 9999999999"])
+@pytest.mark.parametrize("epoch", ["0xffffffff", "9e9", " 9999999999", BEYOND])
 async def test_what_only_lua_takes_for_a_number_is_replaced(
     store: Store, keys: Keys, lease: Lease, make_table: MakeTable, epoch: str
 ) -> None:
@@ -97,6 +122,18 @@ async def test_what_only_lua_takes_for_a_number_is_replaced(
     peek = await store.peek()
     assert peek is not None
     assert peek.version == Version(lease.epoch, 2)
+
+
+async def test_a_table_above_all_versions_is_unreadable(
+    store: Store, keys: Keys, lease: Lease, make_table: MakeTable
+) -> None:
+    """Its version is nobody's, so that no leader and no proxy goes by it."""
+    await store.publish(lease, make_table(lease.epoch, 1), {}, {})
+    await store._wire.write("HSET", keys.table, "epoch", BEYOND)
+    with pytest.raises(Unreadable, match="no daemon gave the version"):
+        await store.peek()
+    with pytest.raises(Unreadable, match="no daemon gave the version"):
+        await store.table()
 
 
 async def test_an_event_without_a_note_is_told(store: Store, keys: Keys) -> None:

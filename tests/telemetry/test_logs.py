@@ -124,6 +124,38 @@ def test_words_about_keys_are_not_hidden(stream: io.StringIO) -> None:
     assert said in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "env:GEMINI_API_KEY: the variable is not set",
+        "GEMINI_API_KEY: is empty",
+        "x-api-key: not sent",
+        "the api key: missing",
+        "authorization: no, thanks",
+    ],
+)
+def test_sentences_about_a_named_key_are_not_hidden(said: str) -> None:
+    """What is wrong with a key is told; no key is among the words that begin such a sentence."""
+    assert logs.redact(said) == said
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "GEMINI_API_KEY: thesecret",
+        "GEMINI_API_KEY: the-secret-value",
+        "GEMINI_API_KEY=the",
+        "GEMINI_API_KEY: hunter is not set",
+        "x-api-key:not sent",
+        "x-api-key: not_sent",
+        "authorization: Bearer the.value",
+    ],
+)
+def test_what_only_begins_like_a_sentence_is_hidden(leak: str) -> None:
+    """A word of a sentence stands alone, behind a space."""
+    assert "[secret]" in logs.redact(leak)
+
+
 def test_a_stranger_cannot_forge_a_line(stream: io.StringIO) -> None:
     """Line breaks and terminal codes in a field are written as escapes."""
     text_of(stream).info("answered", detail="x\n2026 INFO [breaker] all is well\x1b[2J\u2028")

@@ -10,6 +10,9 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})")
 
 
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, never listened on
+
+
 class Listen(NamedTuple):
     """Where to listen: `host` without brackets; port 0 lets the system choose."""
 
@@ -31,8 +34,7 @@ def parse_listen(text: str) -> Listen:
 
 def overlap(one: Listen, other: Listen) -> bool:
     """Would listening on both fail? A wildcard takes every host's port; port 0 never collides."""
-    wildcards = {"0.0.0.0", "::"}  # noqa: S104  # compared with, never listened on
-    same_host = one.host == other.host or bool({one.host, other.host} & wildcards)
+    same_host = one.host == other.host or bool({one.host, other.host} & WILDCARDS)
     return same_host and one.port == other.port != 0
 
 

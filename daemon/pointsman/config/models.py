@@ -162,10 +162,12 @@ class ProxySettings(Section):
     are kept are no more than `replay_total_mb`; any other is sent once. `retry_budget` is by how many failed attempts
     may outnumber the good answers before a request is tried only once (0: any number). A table that the store has not
     confirmed for `stale_after_s` (0: never) makes `/-/ready` answer 503; `when_stale` says whether it serves on.
+    `advertise`: the HOST:PORT at which the daemon and commands reach it, where that is not what it listens on.
     """
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
+    advertise: str | None = None
     report_interval_s: PositiveSeconds = 1.0
     poll_interval_s: PositiveSeconds = 1.0
     local_failures: Annotated[int, Field(ge=1, le=1000)] = 5

@@ -1,8 +1,10 @@
 """What several fields of the `ramp` section say together."""
 
+import re
 from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from pointsman.config import addresses
@@ -68,14 +70,25 @@ def _is_time(text: str) -> bool:
     return digits and (int(hours) < 24 or text == "24:00") and int(minutes) < 60
 
 
+# Twenty and more letters and digits, large and small ones: nobody names a folder like that.
+_KEY: Final = re.compile(
+    r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9_~.=-]{20,}|(?:sk|rk|pk|xox[a-z])-[\w-]{8,}"
+)
+
+
 def _gate(path: KeyPath, gate: ExternalGateSettings) -> Iterator[Finding]:
     try:
         url = addresses.split_url(gate.url)
         if gate.credential and url.scheme == "http" and not addresses.is_loopback(url.hostname or ""):
             text = "plain http to another machine would send the credential in the clear"
             yield Finding((*path, "url"), text, "write https://")
+        if any(_KEY.fullmatch(part) for part in url.path.split("/")):
+            text = "a part of its path looks like a key, and the URL stands in the state and in every record"
+            cure = "take it out, and write credential: env:NAME, which is sent as a bearer token"
+            yield Finding((*path, "url"), text, cure)
     except ValueError as error:
-        yield Finding((*path, "url"), f"this is no gate's URL: {error}", "write https://HOST/PATH")
+        cure = "write https://HOST/PATH; a secret goes to credential: env:NAME"
+        yield Finding((*path, "url"), f"this is no gate's URL: {error}", cure)
     if gate.kind == "prometheus" and not gate.query:
         yield Finding(path, "a prometheus gate without a query", "write query:")
     if gate.kind == "prometheus" and gate.hold_above is None and gate.abort_above is None:

@@ -277,6 +277,18 @@ def _policy(policy: PolicySettings) -> Iterator[Finding]:
         yield Finding(("policy", "error_ratio_window_s"), text, "lower it, or raise window_s")
 
 
+def _advertise(text: str | None) -> Iterator[Finding]:
+    if text is None:
+        return
+    try:
+        reached = addresses.parse_listen(text)
+    except ValueError:
+        reached = addresses.Listen("", 0)
+    if not reached.port or reached.host in addresses.WILDCARDS:
+        cure = "write the HOST:PORT that others reach this proxy at, as proxy-1:8480"
+        yield Finding(("proxy", "advertise"), "this is no address to be reached at", cure)
+
+
 def _processes(settings: Settings) -> Iterator[Finding]:
     control, proxy = settings.control, settings.proxy
     found: dict[str, addresses.Listen] = {}
@@ -286,6 +298,7 @@ def _processes(settings: Settings) -> Iterator[Finding]:
         except ValueError:
             cure = "write HOST:PORT, as 127.0.0.1:8480 or [::1]:8480"
             yield Finding((name, "listen"), "this is no address to listen on", cure)
+    yield from _advertise(proxy.advertise)
     if len(found) == 2 and addresses.overlap(found["control"], found["proxy"]):
         text = "the daemon listens on this address too (control.listen)"
         yield Finding(("proxy", "listen"), text, "give each its own port", (("control",),))

@@ -117,7 +117,8 @@ class Loop:
     async def tick(self) -> Decision | None:
         """Decide once and act on it; None on standby. Raises StoreError when the store does not answer."""
         reports = self.reports = await self._store.reports()
-        accepted = [report.accepted for report in reports if report.accepted is not None]
+        told = (report.accepted for report in reports)
+        accepted = [version for version in told if version is not None and version.possible]
         self.proxies_version = max(accepted, default=NOTHING)
         try:
             peek = await self._store.peek()

@@ -28,7 +28,8 @@ file.
 (2) `TRIP_GRACE_S` later, so that an outage that takes the control too, a moment later, freezes the ramp and blames
     nobody; its traffic is away by health in the meantime.
 (3) Frozen because the control fails too, it looks every `ANEW_S` at what the control did since. Once that is well, the
-    step begins anew, so that a trouble which was everybody's is not held against it.
+    step begins anew, so that a trouble which was everybody's is not held against it. What was watched in vain counts
+    as held.
 
 Time counts only while it is watched: of what lies between two looks, the last 10 s at most (at the default). A leap of
 the clock moves nothing.
@@ -201,8 +202,9 @@ def _frozen(ramp: Ramp, facts: Facts, notes: list[Note]) -> tuple[Ramp, list[Not
     text = f"{told(ramp)} begins its step anew: the control is well again"
     anew = _enter(ramp, facts, ramp.step)
     phase = RampPhase.BAKING if ramp.phase is RampPhase.BAKING else anew.phase
-    # How long it was held goes on: a control that is well now and then must not hold it for ever.
-    anew = replace(anew, phase=phase, held_s=ramp.held_s)
+    # What was watched in vain was a hold, and how long it was held goes on: a control that is well now and then must
+    # not hold a ramp for ever.
+    anew = replace(anew, phase=phase, held_s=ramp.held_s + min(ramp.watched_s, _present(ramp).hold_s))
     return anew, [*notes, _note(ramp, facts, "ramp.anew", text)]
 
 

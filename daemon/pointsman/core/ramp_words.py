@@ -8,12 +8,16 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from pointsman.core.arms import FAILING
 from pointsman.core.checks import RefusedError, checked_shares, covered, known, plan_of, tell, until
+from pointsman.core.errors import Fault
 from pointsman.core.evidence import Word
 from pointsman.core.failover import free
 from pointsman.core.gates import REQUIRABLE
-from pointsman.core.model import Freeze, OverlayKind, Plan, State
+from pointsman.core.health import totals
+from pointsman.core.model import Freeze, Health, OverlayKind, Plan, State
 from pointsman.core.ramp_model import ENDED, ExternalGate, Ramp, RampKind, RampPhase, RampPolicy, Step
+from pointsman.core.stats import span
 from pointsman.core.table import FULL_BP, percent
 
 
@@ -37,7 +41,7 @@ def canary(state: State, word: Word, now_s: float) -> tuple[State, str]:
     ramp = _ramp(RampKind.CANARY, route, from_bp, to_bp, policy, word, now_s, source=source, goal=goal)
     way = " → ".join(percent(step.progress_bp) for step in policy.steps)
     text = f"canary on {route}: {source} → {goal} by {way} of its {percent(from_bp[source])}"
-    text += covered(state, route, OverlayKind.CANARY)
+    text += foretold(state, ramp, now_s) + covered(state, route, OverlayKind.CANARY)
     return replace(state, ramps={**state.ramps, route: ramp}), text
 
 
@@ -60,6 +64,27 @@ def shift(
         replace(state, ramps={**state.ramps, route: ramp}),
         f"{route}: step by step within {over_s:.0f} s to {tell(shares)}{covered(state, route, OverlayKind.CANARY)}",
     )
+
+
+def foretold(state: State, ramp: Ramp, now_s: float) -> str:
+    """How long its samples will take at the traffic that its source has now, and whether that is too long."""
+    policy = ramp.policy
+    if policy.synthetic or not any(step.samples for step in policy.steps):
+        return ""
+    over_s = plan_of(state).policy.window_s
+    counts = totals(state.health.get(ramp.source, Health()).window, now_s - over_s)
+    seen = sum(count for fault, count in counts.items() if fault == Fault.OK or fault in FAILING)
+    back = f"what is held for {span(policy.max_hold_s)} is rolled back"
+    if not seen:
+        return f"; {ramp.source} has no traffic now, and {back}"
+    rate = seen / over_s
+    takes = [(step.samples * FULL_BP / (rate * step.progress_bp), step) for step in policy.steps]
+    text = f"; at the {rate:.2g} requests/s of {ramp.source} now its samples take about "
+    text += span(sum(took_s for took_s, _ in takes))
+    late = [step for took_s, step in takes if took_s > step.hold_s + policy.max_hold_s]
+    if late:
+        text += f", too long at {percent(late[0].progress_bp)}: {back}"
+    return text
 
 
 def _ramp(

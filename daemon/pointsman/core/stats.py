@@ -17,7 +17,8 @@ is exact for a share that is known; with the observed one it is nearly so (`make
 **Callers.** That test takes failures for independent, and callers that stay on one side are not: one of them with bad
 requests fails again and again wherever it is. So none of the canary's callers counts for more than one failure above
 the median of those that fail, or above the n-th worst where these are few (n = `failing_callers`); with fewer than n
-there is next to no evidence. Where failures are not known by caller, different callers are counted instead.
+there is next to no evidence. Where failures are not known by caller, different callers are counted instead. What a
+caller is known to bring along from the control is taken off before (core/brought.py).
 """
 
 import math
@@ -44,7 +45,7 @@ OUTAGE_FACTOR: Final = 2.0
 # e^300: what is beyond does not fit into a float, and convinces nobody more.
 LOG_MAX: Final = 300.0
 # Failures by caller: {lowest six bits of the caller's hash: failures}, of one side under one stamp.
-Failing = Mapping[int, int]
+Failing = Mapping[int, float]
 
 
 class Counts(Struct, frozen=True):
@@ -94,7 +95,7 @@ def worse(
     # Different callers are only a floor of the failures, and no measure of their ratio.
     measured = failures if failing is not None else [canary.failed for canary, _ in stamps]
     much = _much(_counts(stamps, measured)[since:], policy)
-    bits = reduce(or_, (canary.callers_failing for canary, _ in stamps), 0)
+    bits = _callers_failing(stamps, failing)
     canary_requests = sum(canary.requests for canary, _ in stamps)
     control_requests = sum(control.requests for _, control in stamps)
     return Judgement(
@@ -107,6 +108,13 @@ def worse(
         share=ratio(canary_requests, canary_requests + control_requests),
         failing_callers=distinct(bits),
     )
+
+
+def _callers_failing(stamps: Sequence[tuple[Arm, Arm]], failing: Sequence[Failing] | None) -> int:
+    """The map of the canary's callers with failures that are evidence."""
+    if failing is None:
+        return reduce(or_, (canary.callers_failing for canary, _ in stamps), 0)
+    return reduce(or_, (1 << caller for of_stamp in failing for caller in of_stamp), 0)
 
 
 def _needed(stamps: Sequence[tuple[Arm, Arm]], policy: RampPolicy) -> int:
@@ -149,7 +157,7 @@ def _failures(
         return [canary.failed for canary, _ in stamps]
     if failing is None:
         return [min(canary.failed, 1 + distinct(canary.callers_failing)) for canary, _ in stamps]
-    calm = [control.failed <= policy.abort_ratio * control.requests for _, control in stamps]
+    calm = [typical_ratio(control, policy) <= policy.abort_ratio for _, control in stamps]
     return weighted(failing, needed, calm)
 
 
@@ -162,7 +170,7 @@ def weighted(failing: Sequence[Failing], needed: int, calm: Sequence[bool]) -> l
     are `calm` (under all, if none is); its failures are scaled down alike under all of them.
     """
     measured = [of_stamp for of_stamp, is_calm in zip(failing, calm, strict=True) if is_calm] or failing
-    totals: dict[int, int] = {}
+    totals: dict[int, float] = {}
     for of_stamp in measured:
         for caller, failed in of_stamp.items():
             totals[caller] = totals.get(caller, 0) + failed
@@ -288,6 +296,15 @@ def wait_s(samples: int, seen: int, over_s: float) -> float | None:
     if seen >= samples:
         return 0.0
     return (samples - seen) * over_s / seen if seen and over_s > 0 else None
+
+
+def span(seconds: float) -> str:
+    """A time as people estimate it: 90 s, 90 min, 1.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
 
 
 def merged(arms: Iterable[Arm]) -> Arm:

@@ -18,11 +18,20 @@ TABLE_FORMAT: Final = 1
 TABLE_FORMATS: Final = (1,)
 
 
+# Epochs begin with the clock in seconds. From sixteen digits on the store's scripts cannot count exactly.
+NUMBER_END: Final = 10**15
+
+
 class Version(Struct, frozen=True, order=True, array_like=True):
     """Ordered: a later epoch beats any revision of an earlier one."""
 
     epoch: int
     revision: int
+
+    @property
+    def possible(self) -> bool:
+        """Can a leader have given it? One of a stranger must not be above all that leaders will ever give."""
+        return 0 <= self.epoch < NUMBER_END and 0 <= self.revision < NUMBER_END
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.revision}"
@@ -129,6 +138,8 @@ def decode(body: bytes) -> Table:
         table = msgspec.json.decode(body, type=Table)
     except UNREADABLE as error:
         raise TableError(f"the table is corrupt: {error}") from error
+    if not table.version.possible:
+        raise TableError(f"the table's version {table.version} was given by no daemon")
     problems = validate(table)
     if problems:
         raise TableError(f"the table is inconsistent: {problems[0]}")

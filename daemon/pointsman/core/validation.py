@@ -4,7 +4,8 @@
     samples    as many requests as asked for were seen
     success    as many of them were answered well as asked for
     targets    every target with a share is in service, and answered its last probe
-    latency    p95 is not over `latency_factor` × that of the time before, nor over `latency_limit_ms`
+    latency    p95 is not over `latency_limit_ms`, nor over `latency_factor` × that of the time before. It fails for
+               the latter only where that is no chance: if p95 is over, and might be by luck, there is no evidence
     impact     no more than 2 % of callers had an attempt fail
     serving    every live proxy routes by the published table
 
@@ -24,7 +25,7 @@ from pointsman.core.evidence import Report
 from pointsman.core.model import Health, Plan, State
 from pointsman.core.ramp_model import Arm, RampPolicy
 from pointsman.core.standing import standings_of
-from pointsman.core.stats import quantile_ms
+from pointsman.core.stats import quantile_at_most_ms, quantile_ms, slower
 from pointsman.core.table import Table
 from pointsman.core.traffic import Seen, Watch
 
@@ -153,10 +154,15 @@ def _others(plan: Plan, state: State, entries: Iterable[str], sharing: set[str])
 
 
 def latency(now: Arm, before: Arm | None, policy: RampPolicy, why_none: str = "") -> Check:
-    """Is p95 about what it was? `before` None: nothing is known of the time before, because of `why_none`."""
+    """Is p95 about what it was? `before` None: nothing is known of the time before, because of `why_none`.
+
+    The p95 of forty answers rests on the slowest three, so that over `latency_factor` × of before is only held against
+    a route when the evidence is `abort_evidence` : 1, compared with what p95 surely was at most. Who has to act on it
+    is told of the p95 in any case.
+    """
     told, bad = [], []
     data: dict[str, float] = {}
-    compared = False
+    compared, doubtful = False, ""
     for kind, what in _KINDS.items():
         cells, cells_before = getattr(now, kind), getattr(before, kind) if before is not None else {}
         if sum(cells.values()) < LATENCY_FLOOR:
@@ -173,14 +179,24 @@ def latency(now: Arm, before: Arm | None, policy: RampPolicy, why_none: str = ""
         data[f"before_{kind}_p95"] = was
         told[-1] += f", before {was:.0f} ms"
         if p95 > policy.latency_factor * was:
-            bad.append(f"{what} over {policy.latency_factor:g} × of before")
+            over = f"{what} over {policy.latency_factor:g} × of before"
+            data[f"{kind}_evidence"] = _slower_than_before(cells, cells_before, policy)
+            if data[f"{kind}_evidence"] >= policy.abort_evidence:
+                bad.append(over)
+            else:
+                doubtful = f"{over}, which may be chance: more --samples tell"
     why = "; ".join(told) or f"fewer than {LATENCY_FLOOR} answers of callers"
     if bad:
         return Check(check="latency", result=Result.FAIL, why=f"{why}: {', '.join(bad)}", data=data)
-    if not compared:
-        why += f"; {why_none or 'too few answers in the time before'}" if told else ""
+    if doubtful or not compared:
+        why += f"; {doubtful or why_none or 'too few answers in the time before'}" if told else ""
         return Check(check="latency", result=Result.NO_EVIDENCE, why=why, data=data)
     return Check(check="latency", result=Result.PASS, why=why, data=data)
+
+
+def _slower_than_before(cells: Mapping[int, int], before: Mapping[int, int], policy: RampPolicy) -> float:
+    """Evidence (a factor) that p95 is over `latency_factor` × what it surely was at most before."""
+    return slower(cells, policy.latency_factor * quantile_at_most_ms(before, 0.95))
 
 
 def impact(seen: Seen) -> Check:

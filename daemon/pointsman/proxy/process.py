@@ -158,7 +158,7 @@ class Proxy:
             loop = asyncio.get_running_loop()
             server = await loop.create_server(front.connection, listen.host, listen.port, backlog=_BACKLOG)
             address = _address(server)
-            self._reporter.started(address)
+            self._reporter.started(self._settings.proxy.advertise or address)
             log.info("the proxy listens", proxy=self._name, address=address)
             task_status.started(address)
             await self._stopping.wait()

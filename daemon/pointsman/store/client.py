@@ -219,7 +219,7 @@ class Store:
             return None
         epoch, revision, digest, deadlines = fields
         with _readable(self._keys.table):
-            peek = Peek(Version(int(epoch), int(revision)), "", {}, _seconds(time))
+            peek = Peek(_version(epoch, revision), "", {}, _seconds(time))
         with _readable(self._keys.table, peek):
             known = codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines")
             return replace(peek, hash=digest.decode(), deadlines=known)
@@ -234,7 +234,7 @@ class Store:
         with _readable(self._keys.table):
             return Published(
                 body=body,
-                table_version=Version(int(epoch), int(revision)),
+                table_version=_version(epoch, revision),
                 hash=digest.decode(),
                 reasons=codec.decode(reasons, Reasons, f"{self._keys.table} reasons"),
                 deadlines=codec.decode(deadlines, Deadlines, f"{self._keys.table} deadlines"),
@@ -380,6 +380,14 @@ def _readable(key: str, peek: Peek | None = None) -> Iterator[None]:
         raise Unreadable(f"{key} in the store is not readable: {error}", peek) from error
     except StoreError as error:
         raise Unreadable(str(error), peek) from error
+
+
+def _version(epoch: bytes, revision: bytes) -> Version:
+    """Raises ValueError for what no leader can have written."""
+    version = Version(int(epoch), int(revision))
+    if not version.possible:
+        raise ValueError(f"no daemon gave the version {version}")
+    return version
 
 
 def _ms(seconds: float) -> int:

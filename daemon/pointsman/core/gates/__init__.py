@@ -58,21 +58,8 @@ GATES: Final[tuple[Gate, ...]] = (
     calendar,
     external,
 )
-NAMES: Final = (
-    "serving",
-    "baseline",
-    "dwell",
-    "samples",
-    "errors",
-    "pending",
-    "latency",
-    "cost",
-    "accuracy",
-    "cache_hits",
-    "approval",
-    "calendar",
-    "external",
-)
+# A gate's function is called like the gate.
+NAMES: Final = tuple(gate.__name__ for gate in GATES)
 # What an operator can ask a ramp to insist on, although it abstains without evidence by itself.
 REQUIRABLE: Final = frozenset({"latency", "cost", "accuracy", "cache_hits"})
 # What no operator can overrule: nothing is known about the share that is not served yet.

@@ -1,11 +1,17 @@
 """Do more requests fail on the moved side than may, or than on the control?"""
 
+import math
+from typing import Final
+
 from msgspec.structs import replace
 
-from pointsman.core.gates.baseline import FLOOR
+from pointsman.core.brought import Brought, beyond, brought, more_than_brought
 from pointsman.core.gates.sight import Sight, aborts, absent, holds, passes
-from pointsman.core.ramp_model import Finding
+from pointsman.core.ramp_model import Arm, Finding
 from pointsman.core.stats import exceeds, merged, typical_failures, typical_ratio, worse
+
+# Standard deviations by which a caller's failures must exceed those that it brought along, to be blamed on a side.
+SURELY: Final = 2.0
 
 
 def errors(sight: Sight) -> Finding:
@@ -14,12 +20,15 @@ def errors(sight: Sight) -> Finding:
     The abort looks at all steps together, each with the share that was in force, and may be asked as often as one
     likes; the hold looks at the present step alone, so that a rough beginning is forgiven. After promotion the
     cutover rule holds: more than `pass_ratio` of failures, and than failed before it, is enough once that is certain
-    while the control is well. What a few callers fail with wherever they are weighs little (core/stats.py).
+    while the control is well. What callers brought along from the control is nobody's evidence (core/brought.py), and
+    what a few of them fail with wherever they are weighs little (core/stats.py).
     """
     policy, moved = sight.ramp.policy, sight.sides.moved
     limits = replace(policy, abort_ratio=policy.pass_ratio) if sight.baking else policy
-    failing = [one.failing for one, _ in sight.stamps]
-    seen = worse(sight.stamps, limits, failing if any(failing) else None)
+    own = brought(sight.stamps, policy)
+    failing = [beyond(one, its, SURELY) for (one, _), its in zip(sight.stamps, own, strict=True)]
+    told = any(one.failing for one, _ in sight.stamps)
+    seen = worse(sight.stamps, limits, failing if told else None)
     data = {
         "moved_rate": seen.canary_ratio,
         "control_rate": seen.control_ratio,
@@ -46,10 +55,24 @@ def errors(sight: Sight) -> Finding:
     rate = moved.failed / moved.requests
     data["step_rate"] = rate
     limit = _limit(sight)
-    if typical_ratio(moved, policy) > limit:
+    if typical_ratio(_without(moved, own[-1]), policy) > limit:
         why = f"{_rate(rate)} of {moved.requests} requests failed in this step, {_rate(limit)} pass"
         return holds("errors", why, **data)
+    more = more_than_brought(moved, own[-1])
+    if more > policy.pass_ratio * moved.requests:
+        data["more"] = more
+        why = f"{_rate(rate)} of {moved.requests} requests failed in this step, {more:.0f}"
+        return holds("errors", f"{why} more than of the same callers before", **data)
     return passes("errors", f"{_rate(rate)} of {moved.requests} requests failed", **data)
+
+
+def _without(moved: Arm, own: Brought) -> Arm:
+    """The moved side without the failures that its callers brought along."""
+    if not moved.failing:
+        return moved
+    failing = beyond(moved, own)
+    failed = round(sum(failing.values()))
+    return replace(moved, ok=moved.requests - failed, failed=failed, failing=failing)
 
 
 def _limit(sight: Sight) -> float:
@@ -63,13 +86,18 @@ def _limit(sight: Sight) -> float:
 
 
 def _cutover_failed(sight: Sight) -> bool:
-    """Surely more fail than may or did, and of several callers, while the control's requests do not."""
+    """Surely more fail than may or did, and of several callers, while the control's requests do not.
+
+    Not while the control has so few that it might be failing as much and not have shown it: an outage of both sides
+    is seen first on the one with the traffic.
+    """
     policy, moved, control = sight.ramp.policy, sight.sides.moved, sight.sides.control
-    told_apart = control.requests >= FLOOR or not policy.control_bp
     before = merged([before for before, _ in sight.stamps[:-1]])
     allowed = max(policy.pass_ratio, typical_ratio(before, policy) + policy.pass_ratio / 2)
     failed = round(typical_failures(moved, policy))
     several = moved.callers_failing.bit_count() >= min(policy.failing_callers, moved.callers.bit_count())
+    alike = control.requests * failed / max(1, moved.requests)
+    told_apart = control.failed < alike - SURELY * math.sqrt(alike) or not policy.control_bp
     return (
         told_apart
         and several

@@ -8,9 +8,10 @@ if refused then
 end
 local epoch, revision = tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('HMGET', KEYS[3], 'epoch', 'revision')
--- What is no number was written by somebody else, and is replaced. (Lua takes 0x10 and 1e9 for numbers; nobody else.)
+-- What is no number was written by somebody else, and is replaced. (Lua takes 0x10 and 1e9 for numbers;
+-- nobody else. Beyond fifteen digits numbers are not exact, and no epoch could be above one.)
 local function number(text)
-  return text and text:match('^%d+$') and tonumber(text) or 0
+  return text and #text <= 15 and text:match('^%d+$') and tonumber(text) or 0
 end
 local stored_epoch, stored_revision = number(stored[1]), number(stored[2])
 if epoch < stored_epoch or (epoch == stored_epoch and revision <= stored_revision) then
