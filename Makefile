@@ -1,6 +1,6 @@
-# Everything a newcomer types. Nothing here needs root, a server or an account.
+# Everything a newcomer types. Nothing here needs root, a server or an account; bench-proxy leaves out what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-ramps fmt cover mutate lock clean
+.PHONY: help demo test check bench bench-ramps bench-proxy fmt cover mutate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,6 +36,9 @@ bench: $(VENV)/.test  ## measure; prints ratios within one run and writes bench/
 bench-ramps: $(VENV)/.test  ## Monte Carlo of canary ramps: false aborts, detection, time to promote
 	$(BIN)/python -m bench ramps $(BENCH)
 
+bench-proxy: $(VENV)/.test  ## the proxy beside Envoy, nginx, HAProxy and LiteLLM, which it installs; some 15 minutes
+	$(BIN)/python -m bench proxy $(BENCH)
+
 fmt: $(VENV)/.check  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -44,7 +47,7 @@ lock:  ## lock the dependencies again (needs uv)
 	tools/lock.sh
 
 clean:  ## forget the virtual environment and everything made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out .bench
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("pointsman needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'

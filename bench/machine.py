@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,7 @@ def running(
     ready: Callable[[], bool],
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
+    timeout_s: float = START_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process pinned to `core`, from when `ready()` until the block is left. RuntimeError if it never is."""
     with (log or Path(os.devnull)).open("ab") as sink:
@@ -62,7 +64,8 @@ def running(
             env={**os.environ, **(env or {})},
         )
     try:
-        wait_for(ready, f"{Path(command[0]).name} to be ready", alive=lambda: process.poll() is None)
+        what = f"{Path(command[0]).name} to be ready"
+        wait_for(ready, what, alive=lambda: process.poll() is None, timeout_s=timeout_s)
         yield process
     finally:
         process.terminate()
@@ -138,6 +141,41 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)  # Linux's clock id of another process (clock_getcpuclockid(3))
 
 
+def family(pid: int) -> list[int]:
+    """A process and those that it started, and so on; without those that have ended."""
+    found = [pid]
+    for one in found:
+        for path in Path(f"/proc/{one}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in path.read_text().split()]
+    return found
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a process and its children have had of the machine so far; differences are what they had in between.
+
+    `kept_waiting_s`: seconds of their threads that could have run, while others had the core.
+    """
+
+    cpu_s: float = 0.0
+    kept_waiting_s: float = 0.0
+
+    @classmethod
+    def of(cls, pid: int | None) -> "Use":
+        """Up to now; nothing for no process."""
+        cpu = waiting = 0.0
+        for one in family(pid) if pid else ():
+            cpu += cpu_s(one)
+            for path in Path(f"/proc/{one}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):
+                    waiting += int(path.read_text().split()[1]) / 1e9
+        return cls(cpu, waiting)
+
+    def __sub__(self, before: "Use") -> "Use":
+        return Use(self.cpu_s - before.cpu_s, self.kept_waiting_s - before.kept_waiting_s)
+
+
 def waited_s(pid: int) -> float:
     """Seconds in which the main thread of a process could have run, but another had its core."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
@@ -149,6 +187,11 @@ def rss_mib(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {pid} has no memory: it has ended")
+
+
+def family_rss_mib(pid: int) -> float:
+    """The same of a process and its children together."""
+    return sum(rss_mib(one) for one in family(pid))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -32,16 +32,23 @@ CONNECTIONS = 20
 
 
 @contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for as long as the block lasts, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="pm-") as made:
+        yield Path(made)
+
+
+@contextlib.contextmanager
 def pointsman(
     role: str, config: dict[str, Any], ready: Callable[[], bool], *, core: int = machine.MEASURED
 ) -> Iterator[int]:
     """`pointsman <role>` with a configuration of its own state folder: its process id, once it is ready."""
-    with tempfile.TemporaryDirectory(prefix="pm-") as folder:
-        path = Path(folder) / "pointsman.yaml"
-        path.write_text(json.dumps({"state_dir": folder, "telemetry": {"log_level": "warning"}} | config))
+    with folder() as own:
+        path = own / "pointsman.yaml"
+        path.write_text(json.dumps({"state_dir": str(own), "telemetry": {"log_level": "warning"}} | config))
         command = [sys.executable, "-m", "pointsman", role, "--config", str(path)]
         command += ["--name", "bench"] * (role == "proxy")
-        log = Path(folder) / "log"
+        log = own / "log"
         try:
             with machine.running(
                 command, core=core, ready=ready, log=log, env={"BENCH_KEY": "bench-key"}
@@ -62,15 +69,16 @@ def proxying(url: str, config: dict[str, Any]) -> Iterator[tuple[int, int]]:
             await world.publish_first(store, world.settings_of(config))
 
     anyio.run(publish)
-    with pointsman("proxy", config, lambda: b" 200 " in _get(port, "/-/ready")) as pid:
+    with pointsman("proxy", config, lambda: is_ready(port)) as pid:
         yield pid, port
 
 
-def _get(port: int, path: str) -> bytes:
+def is_ready(port: int) -> bool:
+    """Does a proxy route?"""
     with contextlib.suppress(OSError), machine.connected(port) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-        return client.recv(64)
-    return b""
+        client.sendall(b"GET /-/ready HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        return b" 200 " in client.recv(64)
+    return False
 
 
 def chat(model: str, *, stream: bool, hold: bool = False) -> bytes:

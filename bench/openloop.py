@@ -5,10 +5,12 @@ to a millisecond. A request waits for no connection: if none is free, a new one 
 request was due, so a stall is felt by all requests that fell into it.
 """
 
+import itertools
 import random
 import selectors
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,11 +57,11 @@ class _Connection:
 
 
 class Generator:
-    """Load on one port. `run` may be called once."""
+    """Load on one port, with these requests in turn. `run` may be called once."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
         self._port = port
-        self._request = request
+        self._requests = itertools.cycle(requests)
         self._waiting = selectors.SelectSelector()
         self._idle: list[_Connection] = []
         self._busy = 0
@@ -93,7 +95,7 @@ class Generator:
             self._waiting.register(new.socket, selectors.EVENT_READ, new)
             self._idle.append(new)
         self._busy += 1
-        self._idle.pop().send(self._request, due_s)
+        self._idle.pop().send(next(self._requests), due_s)
 
     def _receive_until(self, time_s: float) -> None:
         while True:

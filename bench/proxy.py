@@ -1,175 +1,202 @@
-"""Our proxy beside nginx and the direct way, all with the same providers, one process each on one core.
+"""Our proxy beside Envoy, nginx, HAProxy and LiteLLM's proxy, all with the same providers, each on one core.
 
-The proxy is `pointsman proxy` with a real store and a published table: one route over three targets (50, 30, 20 %), a
-credential put in, outcomes reported once a second. nginx is a reverse proxy with the same weights that sets a header.
-The measured process has the first core for itself; providers, store and load share the last one.
+Ours is `pointsman proxy` with a real store and a published table, and everything on that it does. All peers have one
+route over two providers (80 and 20 %) and put a credential in; their configurations are the files in bench/peers/. The
+measured process has the first core for itself; providers, store and load share the last one. Plain HTTP, unless it says
+TLS: then the connections to the providers are TLS 1.3, verified and kept. All rounds are interleaved, and a ratio is
+the median of the rounds' ratios.
 
-  throughput   wrk, 64 connections, POST of a short chat completion, nginx answers 522 bytes. CPU µs a request is the
-               proxy's own, from the kernel. Three interleaved rounds, medians
-  latency      what is added to direct, at a mean of 200 and 1,000 requests/s at random times (`openloop`). Not measured
-               where more than one percent was lost or the median passes 100 ms: that rate is not sustained
-  streams      20 streams at once of 100 tokens, 20 ms apart, from `pointsman fake-provider`: added time to the first
-               event, and CPU µs an event (a stream's request included)
+  requests/s   wrk, 64 connections; nginx answers 522 bytes. CPU µs a request is the process's own, from the kernel.
+               Requests belong to 64 sessions; "every request different" also changes lengths, bodies and a header
+  latency      what is added to direct at 1,000 requests/s at random times (`openloop`)
+  streams      20 at once of 100 events, 10 ms apart (`upstream`): added to the first event, and CPU µs an event (a
+               stream's request included)
+  idle         what 2,000 streams that have begun and are silent add to the resident memory, each
+  LiteLLM      by itself with ours, so that its 400 MB and its timers disturb nobody else
 
-Caveats: no TLS. nginx parses no JSON, changes no model name and reports nothing. The direct throughput is what wrk and
-the provider reach together on one core.
+Caveats: the peers parse no JSON, change no model name, keep no caller at its side and report nothing. Direct is what
+wrk and the provider reach together on one core. `kept waiting` is the share of the time in which the measured process
+could have run but something else had its core: above some 2 % the machine was
+not calm enough for requests/s and latencies, and the ratio by CPU says more.
 """
 
 import contextlib
-import statistics
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
-from bench import machine, memory, peers, world
+from bench import asking, goals, machine, memory, streams, wrk
+from bench.book import Book
+from bench.goals import Measure
 from bench.machine import percentile
 from bench.openloop import Generator
+from bench.peers import installing
+from bench.peers.starting import (
+    DIRECT,
+    ENVOY,
+    HAPROXY,
+    LITELLM,
+    NGINX,
+    OURS,
+    Scene,
+    Way,
+    providers,
+    versions,
+)
 from bench.sheet import Sheet, Value
-from bench.streams import STREAMS, stream
 
-WEIGHTS = (50, 30, 20)
-CONNECTIONS = 64
-RATES = (200, 1000)
-DIRECT, NGINX, OURS = "direct", "nginx", "pointsman"
+EVERYBODY: Final = (DIRECT, NGINX, HAPROXY, ENVOY, OURS)
+RATE: Final = 1000
+EVENTS: Final = 100
+SHARE_OF_A: Final = (0.6, 0.95)
 
-Ways = dict[str, tuple[int | None, int]]  # name → process id (None: nothing in between), port
+
+def ask(port: int, request: bytes) -> tuple[bytes, bytes]:
+    """(head, body) of the answer to one request on a connection of its own."""
+    with machine.connected(port) as client:
+        client.settimeout(30.0)
+        client.sendall(request)
+        received = b""
+        while True:
+            data = client.recv(65_536)
+            if not data:
+                raise ConnectionError("closed in the middle of an answer")
+            received += data
+            head, ended, body = received.partition(b"\r\n\r\n")
+            length = head.lower().partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0]
+            if ended and len(body) >= int(length or 0):
+                return head, body
+
+
+def check(way: Way) -> None:
+    """A way passes the provider's answer on, and asks both as it should. RuntimeError if not."""
+    from_a = 0
+    requests = asking.requests(asking.SMALL)
+    for request in requests if way.name != DIRECT else requests[:1]:
+        head, body = ask(way.port, request)
+        if b" 200 " not in head[:16] or not body.strip():
+            raise RuntimeError(f"it answers {head[:200]!r}")
+        if way.name == LITELLM:
+            return  # it writes answers anew
+        if body != asking.REPLY.encode():
+            raise RuntimeError(f"it changes the answer: {body[:200]!r}")
+        from_a += b"\r\nx-bench-target: a" in head.lower()
+    share = from_a / len(requests)
+    if way.name != DIRECT and not SHARE_OF_A[0] <= share <= SHARE_OF_A[1]:
+        raise RuntimeError(f"of its requests {share:.0%} went to the target that is to have 80 %")
+
+
+class Run:
+    """One run of everything; `book` has what was found."""
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self._folder = folder
+        self._rounds = 1 if quick else 3
+        self._seconds = 1.0 if quick else 6.0
+        self._quick = quick
+        self.book = Book()
+        self.loads = Sheet("proxy, under load: last round")
+
+    def speed(self, ways: list[Way], measure: Measure, kind: asking.Kind, *, slow: bool = False) -> None:
+        """Most requests a second; of small bodies also the memory of ours."""
+        file = wrk.written(self._folder / f"{kind.bytes_}-{kind.varied}-{kind.client}", asking.requests(kind))
+        last: dict[str, wrk.Load] = {}
+        measures = [measure, goals.by_cpu(measure), *([goals.LOADED] if measure == goals.SMALL else [])]
+
+        def look(way: Way) -> Sequence[float | None]:
+            warm_s, seconds = (3.0, 6.0) if slow else (1.0, self._seconds)
+            done = last[way.name] = wrk.load(way, file, warm_s=warm_s, seconds=seconds)
+            of_process = (done.cost_us, done.rss_mib) if way.pid else (None, None)
+            return (done.per_s, *of_process)[: len(measures)]
+
+        self.book.rounds(measures, ways, self._rounds, look)
+        for name, done in last.items():
+            row: dict[str, Value] = {"measured": measure.name, "way": name, "requests (1/s)": done.per_s}
+            if name != DIRECT:
+                row |= {
+                    "a request (CPU µs)": done.cost_us,
+                    "of its core (%)": 100 * done.of_core,
+                    "kept waiting (%)": 100 * done.kept_waiting,
+                    "RSS (MiB)": done.rss_mib,
+                }
+            self.loads.rows.append(row)
+
+    def latency(self, ways: list[Way]) -> None:
+        """What each way adds to the direct one."""
+        requests = asking.requests(asking.SMALL)
+        seconds = 1.0 if self._quick else 8.0
+
+        def look(way: Way) -> Sequence[float | None]:
+            outcome = Generator(way.port, requests).run(per_s=RATE, seconds=seconds)
+            if outcome.lost > 0.01 * RATE * seconds:
+                raise RuntimeError(f"{outcome.lost} requests were lost")
+            return [percentile(outcome.latencies_ms, percent) for percent in (50, 99)]
+
+        self.book.rounds([goals.P50, goals.P99], ways, self._rounds, look)
+        self.book.less_direct(goals.P50)
+        self.book.less_direct(goals.P99)
+
+    def streaming(self, scene: Scene) -> None:
+        """Paced streams of a provider with exact timers, each way in turn."""
+        requests = [asking.stream(EVENTS, session=number) for number in range(asking.SESSIONS)]
+        seconds = 1.0 if self._quick else 8.0
+
+        def look(way: Way) -> Sequence[float | None]:
+            seen = streams.flow(way.port, requests, way.pid, seconds)
+            return seen.p50_ms, seen.cost_us
+
+        with _upstream(scene, "--exact") as own, self.book.ways(own, EVERYBODY, lambda _: None) as ways:
+            self.book.rounds([goals.FIRST_EVENT, goals.EVENT_COST], ways, self._rounds, look)
+        self.book.less_direct(goals.FIRST_EVENT)
+
+    def idle(self, scene: Scene) -> None:
+        """Silent streams, once: each time with processes that are new, because memory seldom comes back."""
+        count = 200 if self._quick else 2000
+        requests = [asking.stream(1, session=number % asking.SESSIONS, hold=True) for number in range(count)]
+
+        def look(way: Way) -> Sequence[float | None]:
+            return [streams.held_kib(way.port, requests, way.pid or 0)]
+
+        with _upstream(scene) as own, self.book.ways(own, EVERYBODY[1:], lambda _: None) as ways:
+            self.book.rounds([goals.IDLE_STREAM], ways, 1, look)
+
+    def everything(self) -> None:
+        """All parts, one after the other."""
+        with providers() as (plain, tls):
+            with self.book.ways(plain, EVERYBODY, check) as ways:
+                self.latency(ways)
+                self.speed(ways, goals.SMALL, asking.SMALL)
+                self.speed(ways, goals.VARIED, asking.VARIED)
+                self.speed(ways, goals.CLIENT, asking.CLIENT)
+                self.speed(ways, goals.LARGE, asking.LARGE)
+            with self.book.ways(tls, (ENVOY, OURS), check) as ways:
+                self.speed(ways, goals.TLS_SMALL, asking.SMALL)
+                self.speed(ways, goals.TLS_LARGE, asking.LARGE)
+            self.streaming(plain)
+            self.idle(plain)
+            with self.book.ways(plain, (LITELLM, OURS), check) as ways:
+                self.speed(ways, goals.MANY_TIMES, asking.SMALL, slow=True)
 
 
 @contextlib.contextmanager
-def ways(ports: list[int], *, with_nginx: bool = True) -> Iterator[Ways]:
-    """Every way to the providers at `ports`."""
-    config = world.sized(len(ports), 1, per_provider=1)
-    for number, port in enumerate(ports):
-        provider = config["providers"][f"p{number}"]
-        provider |= {"base_url": f"http://127.0.0.1:{port}/v1", "credentials": ("env:BENCH_KEY",)}
-    with contextlib.ExitStack() as stack:
-        url, _ = stack.enter_context(machine.valkey())
-        found: Ways = {DIRECT: (None, ports[0])}
-        if with_nginx:
-            found[NGINX] = stack.enter_context(peers.reverse_proxy(dict(zip(ports, WEIGHTS, strict=False))))
-        found[OURS] = stack.enter_context(memory.proxying(url, config))
-        yield found
-
-
-def throughput(found: Ways, *, quick: bool) -> Sheet:
-    """Most requests a second, each way in turn."""
-    body = memory.chat("r0", stream=False).partition(b"\r\n\r\n")[2]
-    rounds, seconds = (1, 1) if quick else (3, 6)
-    measured: dict[str, list[tuple[float, float, float, int]]] = {name: [] for name in found}
-    for _ in range(rounds):
-        for name, (pid, port) in found.items():
-            peers.wrk(port, body, connections=CONNECTIONS, seconds=1)
-            before_s = machine.cpu_s(pid) if pid else 0.0
-            told = peers.wrk(port, body, connections=CONNECTIONS, seconds=seconds)
-            used_s = machine.cpu_s(pid) - before_s if pid else 0.0
-            took_s = told["duration_us"] / 1e6
-            measured[name].append(
-                (
-                    told["requests"] / took_s,
-                    1e6 * used_s / told["requests"],
-                    100 * used_s / took_s,
-                    told["errors"],
-                )
-            )
-    sheet = Sheet(f"proxy, throughput: {CONNECTIONS} connections, median of {rounds}")
-    middle = {
-        name: [statistics.median(column) for column in zip(*values, strict=True)]
-        for name, values in measured.items()
-    }
-    for name, (per_s, cost_us, of_core, _) in middle.items():
-        row: dict[str, Value] = {
-            "way": name,
-            "requests (1/s)": per_s,
-            "of nginx (ratio)": per_s / middle[NGINX][0],
-        }
-        if name != DIRECT:
-            row |= {
-                "a request (CPU µs)": cost_us,
-                "of nginx by CPU (ratio)": middle[NGINX][1] / cost_us,
-                "used of its core (%)": of_core,
-            }
-        row["errors (number)"] = sum(errors for *_, errors in measured[name])
-        sheet.rows.append(row)
-    sheet.remarks.append(
-        "a way that used less than 95 % of its core was not at its limit: use the ratio by CPU"
-    )
-    return sheet
-
-
-def latency(found: Ways, *, quick: bool) -> Sheet:
-    """What each way adds to the direct one."""
-    rounds, seconds = (1, 1.0) if quick else (3, 8.0)
-    sheet = Sheet(f"proxy, latency added to direct: median of {rounds}")
-    request = memory.chat("r0", stream=False)
-    for rate in RATES:
-        rows: dict[str, list[tuple[float, float, int]]] = {name: [] for name in found}
-        for _ in range(rounds):
-            for name, (_, port) in found.items():
-                outcome = Generator(port, request).run(per_s=rate, seconds=seconds)
-                p50, p99 = (percentile(outcome.latencies_ms, percent) for percent in (50, 99))
-                rows[name].append((p50, p99, outcome.lost))
-        middle = {
-            name: [statistics.median(column) for column in zip(*values, strict=True)]
-            for name, values in rows.items()
-        }
-        for name, (p50, p99, lost) in middle.items():
-            row: dict[str, Value] = {"way": name, "rate (1/s)": rate, "lost (number)": int(lost)}
-            if lost <= 0.01 * rate * seconds and p50 <= 100:
-                row |= {"p50 (ms)": p50, "p99 (ms)": p99}
-                if name != DIRECT:
-                    row |= {
-                        "added p50 (ms)": p50 - middle[DIRECT][0],
-                        "added p99 (ms)": p99 - middle[DIRECT][1],
-                    }
-            sheet.rows.append(row)
-    return sheet
-
-
-def streaming(*, quick: bool, with_nginx: bool) -> Sheet:
-    """Streams of the fake provider, each way in turn."""
-    rounds, seconds = (1, 1.0) if quick else (3, 8.0)
+def _upstream(scene: Scene, *options: str) -> Iterator[Scene]:
+    """Two providers of streams, both the same process."""
     port = machine.free_port()
-    command = [sys.executable, "-m", "pointsman", "fake-provider", "--listen", f"127.0.0.1:{port}"]
-    command += ["--tokens", "100", "--token-delay-ms", "20", "--latency-ms", "50"]
-    request = memory.chat("r0", stream=True)
-    measured: dict[str, list[tuple[float, float, float | None]]] = {}
-    with (
-        machine.running(command, core=machine.OTHER, ready=lambda: machine.listens(port)),
-        ways([port], with_nginx=with_nginx) as found,
-    ):
-        for _ in range(rounds):
-            for name, (pid, way) in found.items():
-                measured.setdefault(name, []).append(stream(way, request, pid, seconds))
-    middle: dict[str, Any] = {
-        name: [
-            statistics.median(column) if None not in column else None for column in zip(*values, strict=True)
-        ]
-        for name, values in measured.items()
-    }
-    sheet = Sheet(f"proxy, streams: {STREAMS} at once, median of {rounds}")
-    for name, (p50, p99, cost_us) in middle.items():
-        row: dict[str, Value] = {"way": name, "first event p50 (ms)": p50, "first event p99 (ms)": p99}
-        if name != DIRECT:
-            row |= {
-                "added p50 (ms)": p50 - middle[DIRECT][0],
-                "added p99 (ms)": p99 - middle[DIRECT][1],
-                "an event (CPU µs)": cost_us,
-            }
-        sheet.rows.append(row)
-    return sheet
+    command = [sys.executable, "-m", "bench.upstream", str(port), *options]
+    with machine.running(command, core=machine.OTHER, ready=lambda: machine.listens(port)):
+        yield Scene(scene.folder, (port, port))
 
 
 def run(*, quick: bool) -> list[Sheet]:
-    """Three sheets; without nginx or wrk only what can be had."""
+    """What it is to reach, every way's medians, and the last round under load."""
     machine.move_to(machine.OTHER)
-    sheets: list[Sheet] = []
-    with_nginx = True
-    try:
-        with peers.providers(len(WEIGHTS)) as ports, ways(ports) as found:
-            sheets.append(latency(found, quick=quick))
-            sheets.append(throughput(found, quick=quick))
-    except machine.MissingError as error:
-        sheets.append(Sheet("proxy", remarks=[f"skipped in part: {error}"]))
-        with_nginx = machine.installed("nginx") is not None
-    sheets.append(streaming(quick=quick, with_nginx=with_nginx))
-    return sheets
+    for name in ("nginx", "wrk"):  # without providers or load there is nothing to measure
+        installing.debian(name)
+    told = versions()
+    with memory.folder() as folder:
+        one = Run(folder, quick=quick)
+        one.everything()
+    sheet = one.book.judged(1 if quick else 3)
+    sheet.remarks.append("versions: " + ", ".join(f"{name} {version}" for name, version in told.items()))
+    return [one.loads, one.book.everyone(), sheet]

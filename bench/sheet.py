@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,12 +19,14 @@ Value = str | float | int | None
 class Sheet:
     """Rows whose column names carry the unit; the first column says what the row is about.
 
-    None is a value that was not measured; `remarks` are sentences that belong to the figures.
+    None is a value that was not measured; `remarks` are sentences that belong to the figures; `failures` say what
+    could not be measured although everything for it was there.
     """
 
     title: str
     rows: list[dict[str, Value]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
         """Print it."""
@@ -38,6 +40,8 @@ class Sheet:
             console.print(table)
         for remark in self.remarks:
             console.print(f"  {remark}", style="dim", highlight=False, markup=False)
+        for failure in self.failures:
+            console.print(f"  failed: {failure}", style="red", highlight=False, markup=False)
 
 
 def _shown(value: Value) -> str:
@@ -68,7 +72,7 @@ def keep(folder: Path, name: str, sheets: list[Sheet], *, quick: bool) -> Path:
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "sheets": [{"title": sheet.title, "rows": sheet.rows, "remarks": sheet.remarks} for sheet in sheets],
+        "sheets": [asdict(sheet) for sheet in sheets],
     }
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     return path

@@ -1,7 +1,8 @@
-"""Streams for the proxy bench: what a proxy adds to the first event, and what each event costs it."""
+"""Streams for the proxy bench: what it adds to the first event, what an event costs, what an idle one holds."""
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -41,20 +42,56 @@ async def _one(port: int, request: bytes, until_s: float, found: Streamed) -> No
     writer.close()
 
 
-async def _all(port: int, request: bytes, seconds: float) -> Streamed:
+async def _all(port: int, requests: Sequence[bytes], seconds: float) -> Streamed:
     found = Streamed()
     until_s = time.perf_counter() + seconds
     async with anyio.create_task_group() as tasks:
         for number in range(STREAMS):
-            tasks.start_soon(_one, port, request, until_s, found)
+            tasks.start_soon(_one, port, requests[number % len(requests)], until_s, found)
             await anyio.sleep(0.013 * (number % 2) + 0.007)  # out of step with each other
     return found
 
 
-def stream(port: int, request: bytes, pid: int | None, seconds: float) -> tuple[float, float, float | None]:
-    """(first event p50 in ms, p99 in ms, CPU µs of process `pid` for each event) under `STREAMS` streams."""
-    anyio.run(_all, port, request, 0.5)
-    before_s = machine.cpu_s(pid) if pid else 0.0
-    found = anyio.run(_all, port, request, seconds)
-    cost_us = 1e6 * (machine.cpu_s(pid) - before_s) / found.events if pid else None
-    return percentile(found.first_ms, 50), percentile(found.first_ms, 99), cost_us
+@dataclass(frozen=True)
+class Flow:
+    """Milliseconds to the first event of `STREAMS` streams, and CPU µs of the process for each event."""
+
+    p50_ms: float
+    p99_ms: float
+    cost_us: float | None
+
+
+def flow(port: int, requests: Sequence[bytes], pid: int | None, seconds: float) -> Flow:
+    """Streams for so many seconds, after a first round that is not counted."""
+    anyio.run(_all, port, requests, 0.5)
+    before = machine.Use.of(pid)
+    found = anyio.run(_all, port, requests, seconds)
+    used = machine.Use.of(pid) - before
+    cost_us = 1e6 * used.cpu_s / found.events if pid else None
+    return Flow(percentile(found.first_ms, 50), percentile(found.first_ms, 99), cost_us)
+
+
+async def _hold(port: int, requests: Sequence[bytes], then: Callable[[], float]) -> float:
+    open_ = []
+    for start in range(
+        0, len(requests), 100
+    ):  # a hundred at a time: it is memory that is measured, not a storm
+        some = [await asyncio.open_connection("127.0.0.1", port) for _ in requests[start : start + 100]]
+        for (_, writer), request in zip(some, requests[start:], strict=False):
+            writer.write(request)
+        for reader, _ in some:
+            await asyncio.wait_for(reader.readuntil(b"data: "), 30.0)
+        open_ += some
+    await asyncio.sleep(1.0)
+    held = then()
+    for _, writer in open_:
+        writer.close()
+    return held
+
+
+def held_kib(port: int, requests: Sequence[bytes], pid: int) -> float:
+    """KiB of resident memory that each of these streams holds, begun and silent, while all are open."""
+    anyio.run(_hold, port, requests[:1], lambda: 0.0)
+    before = machine.family_rss_mib(pid)
+    after = anyio.run(_hold, port, requests, lambda: machine.family_rss_mib(pid))
+    return 1024 * (after - before) / len(requests)
