@@ -39,8 +39,11 @@ class Asked:
 
     @functools.cached_property
     def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition(b"?")[0].decode("latin-1")
+        """The target without its query, and without the host if it is a whole URL."""
+        path = self.target.partition(b"?")[0].decode("latin-1")
+        if path.startswith("/"):
+            return path
+        return "/" + path.partition("://")[2].partition("/")[2]
 
     @functools.cached_property
     def query(self) -> str:

@@ -22,6 +22,8 @@ KEEP_ALIVE_S: Final = 75.0
 READ_S: Final = 60.0
 # Who is refused may still be sending: what comes is thrown away for a while, so that the refusal is read.
 LINGER_S: Final = 2.0
+# So many requests are read ahead of the one that is answered. While it is read, it shows when the caller is gone.
+WAITING_MAX: Final = 16
 _SERVER: Final = b"Server: pointsman\r\n"
 
 
@@ -86,9 +88,9 @@ class CallerConnection(asyncio.Protocol):
             reader.expects = False
             self._transport.write(CONTINUE)
         self._serve()
-        if reader.waiting and not self._full:
+        if len(reader.waiting) > WAITING_MAX and not self._full:
             self._full = True
-            self._transport.pause_reading()  # one request at a time: the others wait in the kernel
+            self._transport.pause_reading()  # one request at a time: more of them wait in the kernel
 
     def eof_received(self) -> None:
         """Whoever sends no more reads no more, either: half of a connection is none."""
@@ -165,7 +167,7 @@ class CallerConnection(asyncio.Protocol):
             return
         self._alarm.set(time.monotonic() + KEEP_ALIVE_S)
         self._serve()
-        if self._full and not self._reader.waiting and not self._transport.is_closing():
+        if self._full and len(self._reader.waiting) <= WAITING_MAX and not self._transport.is_closing():
             self._full = False
             self._transport.resume_reading()
 

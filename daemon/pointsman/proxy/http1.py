@@ -21,6 +21,7 @@ _LINES: Final = {
 }
 HEADERS_MAX: Final = 200
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]+)(?=[/?]|\Z)")
 # A request line as everybody reads it: one space, no more, between its parts.
 REQUEST_LINE: Final = re.compile(rb"(?:\r\n)*[^ \r\n]+ [^ \r\n]+ HTTP/[0-9.]+\r\n")
 _BODILESS: Final = frozenset({204, 304})
@@ -44,7 +45,7 @@ def check_head(asked: Asked, version: str) -> None:
     if len(target) > TARGET_BYTES_MAX:
         raise HttpError(414, f"the target is longer than {TARGET_BYTES_MAX} bytes")
     if not target.startswith(b"/"):
-        raise HttpError(400, "the target has to be a path: this is no forward proxy")
+        _check_absolute(target, low.get("host", b""))
     if b"#" in target:
         raise HttpError(400, "the target has a fragment")
     if len(asked.headers) > HEADERS_MAX:
@@ -62,6 +63,13 @@ def check_head(asked: Asked, version: str) -> None:
         )
     if low.get("expect", b"100-continue").lower() != b"100-continue":
         raise HttpError(417, "the only expectation that is met is 100-continue")
+
+
+def _check_absolute(target: bytes, host: bytes) -> None:
+    """A whole URL is understood if it is of this host: to forward to others is not this proxy's business."""
+    found = _ABSOLUTE.match(target)
+    if found is None or found.group(1).lower() != host.lower():
+        raise HttpError(400, "the target has to be a path of this host: this is no forward proxy")
 
 
 def request_head(method: str, target: bytes, lines: bytes, own: bytes, length: int | None) -> bytes:

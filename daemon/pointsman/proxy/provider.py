@@ -165,6 +165,8 @@ class ProviderConnection(asyncio.Protocol):
     def _free(self) -> None:
         """The answer has ended: the next request may have the connection, if it is fit for one."""
         self._recipient = None
+        if self._is_head:  # the parser waits for a body that will not come
+            self._parser = httptools.HttpResponseParser(self)
         if self._keep and self._unsent is None and not self._transport.is_closing():
             self._pool.put_back(self)
         else:
@@ -204,7 +206,6 @@ class ProviderConnection(asyncio.Protocol):
         self._head = Head(status, self._reason, low, lines, tells_limit, size)
         if bodiless(status, is_head=self._is_head):
             self._complete = True
-            self._keep = self._keep and not self._is_head  # the parser waits for a body that will not come
         else:
             self._until_close = coding is None and length is None
 
