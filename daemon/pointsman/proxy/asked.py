@@ -4,21 +4,45 @@ A caller's connection mostly sends one head again and again, but for its length:
 for all of these requests.
 """
 
-import functools
 from collections.abc import Collection
 from typing import Final
 
 from pointsman.core.headers import API_KEYS
-from pointsman.proxy.api import Api, api_of
-from pointsman.proxy.headers import Pairs, lowered, to_provider
+from pointsman.proxy.api import api_of
+from pointsman.proxy.headers import Pairs, of_request, to_provider
 from pointsman.proxy.settling import key_hash
 
+_NOTHING: Final[frozenset[str]] = frozenset()
 # Claude Code and Codex name their sessions; any other client may.
 _SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
 
 
 class Asked:
-    """A request's head. `low`: lower-case name → value, as `headers.lowered` has it."""
+    """A request's head. `low`: lower-case name → value, as `headers.lowered` has it.
+
+    `path` is the target without its query, and without the host if it is a whole URL; `query` what stands behind the
+    question mark; `api` what is asked for, None: nothing that is served; `session` what a header calls it, and
+    `credential` who the caller says it is, "" if nobody; `synthetic`: made for a canary, and counted apart.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_keys",
+        "_lines",
+        "api",
+        "credential",
+        "headers",
+        "http10",
+        "is_head",
+        "keep",
+        "low",
+        "method",
+        "path",
+        "query",
+        "session",
+        "synthetic",
+        "target",
+    )  # fmt: skip
 
     def __init__(
         self, method: str, target: bytes, headers: Pairs, *, http10: bool = False, keep: bool = True
@@ -26,49 +50,30 @@ class Asked:
         self.method = method
         self.target = target
         self.headers = headers
-        self.low = lowered(headers)
         self.http10 = http10
         self.keep = keep
         self.is_head = method == "HEAD"
+        path, _, self.query = target.decode("latin-1").partition("?")
+        self.path = path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
+        self.api = api_of(method, self.path)
+        self.low, lines = of_request(headers)
+        low = self.low
+        self.session = self.credential = ""
+        for name in _SESSIONS:
+            if name in low:
+                self.session = self.session or low[name].decode("latin-1")
+        for name in API_KEYS:
+            if name in low:
+                self.credential = self.credential or low[name].decode("latin-1")
+        self.synthetic = low.get("x-pointsman-synthetic") == b"1"
         self._lines: dict[tuple[Collection[str], bool], bytes] = {}
+        if lines is not None and "content-encoding" not in low:
+            self._lines[_NOTHING, True] = lines
         self._keys: dict[str, int] = {}
 
     def header(self, name: str) -> str:
         """The value of the header called `name` (in lower case), "" if there is none."""
         return self.low.get(name, b"").decode("latin-1")
-
-    @functools.cached_property
-    def path(self) -> str:
-        """The target without its query, and without the host if it is a whole URL."""
-        path = self.target.partition(b"?")[0].decode("latin-1")
-        if path.startswith("/"):
-            return path
-        return "/" + path.partition("://")[2].partition("/")[2]
-
-    @functools.cached_property
-    def query(self) -> str:
-        """What stands behind the question mark."""
-        return self.target.partition(b"?")[2].decode("latin-1")
-
-    @functools.cached_property
-    def api(self) -> Api | None:
-        """What is asked for; None: nothing that is served."""
-        return api_of(self.method, self.path)
-
-    @functools.cached_property
-    def synthetic(self) -> bool:
-        """Traffic made for a canary, counted apart."""
-        return self.header("x-pointsman-synthetic") == "1"
-
-    @functools.cached_property
-    def session(self) -> str:
-        """The session that a header names, or ""."""
-        return next((self.header(name) for name in _SESSIONS if self.low.get(name)), "")
-
-    @functools.cached_property
-    def credential(self) -> str:
-        """What the caller says who it is by, or ""."""
-        return next((self.header(name) for name in API_KEYS if self.low.get(name)), "")
 
     def key_of(self, text: str) -> int:
         """The hash of a sticky key, or of an identity, that these headers alone make up."""
@@ -77,7 +82,7 @@ class Asked:
             found = self._keys[text] = key_hash(text)
         return found
 
-    def lines_for(self, overridden: Collection[str], *, keep_encoding: bool) -> bytes:
+    def lines_for(self, overridden: frozenset[str], *, keep_encoding: bool) -> bytes:
         """The header lines that a provider gets; `overridden`: names that its own ones take the place of."""
         kind = overridden, keep_encoding
         found = self._lines.get(kind)

@@ -148,7 +148,7 @@ class Attempt:
             self._head = head
             self._look_s = math.inf
             if head.tells_limit:
-                self.account.rate_limit = tightest(head.text(), time.time())
+                self.account.rate_limit = tightest(head.limits(), time.time())
             if head.is_event_stream and not self._job.asked.is_head:
                 self._state = State.FIRST
                 self._watch = Watch(self._job.api)

@@ -25,7 +25,7 @@ class BodyError(Exception):
     """A body that cannot be routed; the message tells the caller what to do."""
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it."""
 
     model: str

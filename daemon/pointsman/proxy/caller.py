@@ -12,7 +12,7 @@ from pointsman.proxy.api import Reply
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.http1 import CONTINUE, LAST_CHUNK, HttpError, bodiless, chunk, status_line
 from pointsman.proxy.judging import Head
-from pointsman.proxy.reader import Inbound, RequestReader
+from pointsman.proxy.reader import Inbound, Known, RequestReader
 from pointsman.proxy.transit import Transit
 
 log = logs.get("proxy")
@@ -31,6 +31,7 @@ class Desk(Protocol):
     """Who takes requests."""
 
     body_bytes_max: int
+    heads: Known
 
     def take(self, connection: "CallerConnection", request: Inbound) -> None:
         """Answer `request` by `connection.reply`, or let a transit answer it (`connection.travel`)."""
@@ -54,7 +55,7 @@ class CallerConnection(asyncio.Protocol):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._loop = asyncio.get_running_loop()
-        self._reader = RequestReader(desk.body_bytes_max)
+        self._reader = RequestReader(desk.body_bytes_max, desk.heads)
         self._alarm = Alarm(self._loop, self._ring)
         self._transport: asyncio.Transport
         self._active: Inbound | None = None

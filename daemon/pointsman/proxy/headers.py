@@ -27,6 +27,8 @@ _HOP_BY_HOP: Final = frozenset(
 _REPLACED: Final = frozenset({"host", "content-length", "accept-encoding", "expect", "http2-settings"})
 _DROPPED_INBOUND: Final = _HOP_BY_HOP | _REPLACED
 _DROPPED_OUTBOUND: Final = _HOP_BY_HOP | {"set-cookie", "content-length"}
+# Stands in the name of every header that tells a rate limit.
+LIMIT: Final = "ratelimit"
 _OWN_PREFIX: Final = "x-pointsman-"
 # What Connection nearly always says: it names no header.
 _NAMES_NONE: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
@@ -59,7 +61,7 @@ def name_of(written: bytes) -> Name:
         low,
         to_provider=not own and low not in _DROPPED_INBOUND and not is_of_account(low),
         to_caller=not own and low not in _DROPPED_OUTBOUND,
-        tells_limit="ratelimit" in low,
+        tells_limit=LIMIT in low,
     )
     if len(_names) >= _NAMES_KEPT:
         _names.clear()
@@ -96,8 +98,22 @@ def _of_hop(low: Mapping[str, bytes]) -> Collection[str]:
     return {part.strip().lower() for part in named.decode("latin-1").split(",")}
 
 
+def of_request(headers: Pairs) -> tuple[dict[str, bytes], bytes | None]:
+    """(`lowered`, the lines that a provider gets) of a caller's headers; None: `to_provider` has to look closer."""
+    low: dict[str, bytes] = {}
+    passed: list[bytes] = []
+    for name, value in headers:
+        known = _names.get(name) or name_of(name)
+        low[known.low] = value
+        if known.to_provider:
+            passed += (name, b": ", value, b"\r\n")
+    if len(low) < len(headers):
+        low = lowered(headers)
+    return low, None if _of_hop(low) else b"".join(passed)
+
+
 def to_provider(
-    inbound: Pairs, low: Mapping[str, bytes], overridden: Collection[str] = (), *, keep_encoding: bool = True
+    headers: Pairs, low: Mapping[str, bytes], overridden: Collection[str] = (), *, keep_encoding: bool = True
 ) -> bytes:
     """The lines of a caller's headers that the provider gets; `overridden`: names that its own ones take the place of.
 
@@ -107,9 +123,7 @@ def to_provider(
     if not keep_encoding:
         without.add("content-encoding")
     return _lines(
-        (name, value)
-        for name, value in inbound
-        if (known := name_of(name)).to_provider and (not without or known.low not in without)
+        pair for pair in headers if (known := name_of(pair[0])).to_provider and known.low not in without
     )
 
 

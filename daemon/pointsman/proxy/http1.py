@@ -20,6 +20,7 @@ _LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
 HEADERS_MAX: Final = 200
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]+)(?=[/?]|\Z)")
 # A request line as everybody reads it: one space, no more, between its parts.
@@ -38,7 +39,7 @@ class HttpError(Exception):
 def check_head(asked: Asked, version: str) -> None:
     """Raise HttpError for what could be read in two ways, though the parser takes it. `version`: "1.1"."""
     target, low = asked.target, asked.low
-    if version not in {"1.0", "1.1"}:
+    if version not in _VERSIONS:
         raise HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if asked.method == "CONNECT":
         raise HttpError(501, "this is no forward proxy: there is no CONNECT")
@@ -61,7 +62,7 @@ def check_head(asked: Asked, version: str) -> None:
         raise HttpError(
             400 if version == "1.0" else 501, "the only transfer-encoding is chunked, in HTTP/1.1"
         )
-    if low.get("expect", b"100-continue").lower() != b"100-continue":
+    if "expect" in low and low["expect"].lower() != b"100-continue":
         raise HttpError(417, "the only expectation that is met is 100-continue")
 
 

@@ -10,6 +10,7 @@ from pointsman.core.errors import Outcome, Wire, of_response, of_wire
 from pointsman.core.strangers import UNREADABLE
 from pointsman.proxy import lenient
 from pointsman.proxy.body import BodyError, decompressed
+from pointsman.proxy.headers import LIMIT
 from pointsman.proxy.sse import USAGE, Tokens
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
@@ -35,6 +36,10 @@ class Head(Struct, frozen=True):
     def ok(self) -> bool:
         """Is it a success."""
         return self.status < 300
+
+    def limits(self) -> dict[str, str]:
+        """Those of `low` that tell a rate limit, as text."""
+        return {name: value.decode("latin-1") for name, value in self.low.items() if LIMIT in name}
 
     def text(self) -> dict[str, str]:
         """`low` as text."""

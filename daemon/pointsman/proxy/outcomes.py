@@ -29,7 +29,7 @@ TELLS_NOTHING: Final = frozenset({Fault.ABANDONED, Fault.CALLER, Fault.CONTENT_F
 _OK: Final = Fault.OK
 
 
-class Seen(Struct, frozen=True, kw_only=True):
+class Seen(Struct, frozen=True, kw_only=True, gc=False):
     """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
 
     `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began; `stamp`

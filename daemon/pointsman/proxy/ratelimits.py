@@ -12,8 +12,15 @@ from typing import Final
 
 from pointsman.core.evidence import RateLimit
 
-_ANTHROPIC: Final = ("requests", "tokens", "input-tokens", "output-tokens")
-_OPENAI: Final = ("requests", "tokens")
+# Dimension, and the headers of its limit, of what remains, and of its reset.
+_ANTHROPIC_NAMES: Final = tuple(
+    (what, *(f"anthropic-ratelimit-{what}-{part}" for part in ("limit", "remaining", "reset")))
+    for what in ("requests", "tokens", "input-tokens", "output-tokens")
+)
+_OPENAI_NAMES: Final = tuple(
+    (what, *(f"x-ratelimit-{part}-{what}" for part in ("limit", "remaining", "reset")))
+    for what in ("requests", "tokens")
+)
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -27,23 +34,14 @@ def tightest(headers: Mapping[str, str], now_s: float) -> RateLimit | None:
 
 
 def _limits(headers: Mapping[str, str], now_s: float) -> Iterator[RateLimit]:
-    for dimension in _ANTHROPIC:
-        prefix = f"anthropic-ratelimit-{dimension}"
-        reset = headers.get(f"{prefix}-reset", "")
-        yield from _limit(
-            dimension,
-            headers.get(f"{prefix}-limit"),
-            headers.get(f"{prefix}-remaining"),
-            _date_s(reset, now_s),
-        )
-    for dimension in _OPENAI:
-        reset = headers.get(f"x-ratelimit-reset-{dimension}", "")
-        yield from _limit(
-            dimension,
-            headers.get(f"x-ratelimit-limit-{dimension}"),
-            headers.get(f"x-ratelimit-remaining-{dimension}"),
-            _duration_s(reset),
-        )
+    for dimension, limit, remaining, reset in _ANTHROPIC_NAMES:
+        if limit in headers:
+            reset_in_s = _date_s(headers.get(reset, ""), now_s)
+            yield from _limit(dimension, headers[limit], headers.get(remaining), reset_in_s)
+    for dimension, limit, remaining, reset in _OPENAI_NAMES:
+        if limit in headers:
+            reset_in_s = _duration_s(headers.get(reset, ""))
+            yield from _limit(dimension, headers[limit], headers.get(remaining), reset_in_s)
 
 
 def _limit(

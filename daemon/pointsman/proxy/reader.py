@@ -1,7 +1,7 @@
 """Requests as they come in on one connection, read strictly. Sans-I/O: bytes go in, complete requests come out.
 
-A head that is the connection's last one again, but for the digits of its length, need not be read again: the same
-bytes mean the same. Everything else goes through the parser.
+A head that has been read before, but for the digits of its length, need not be read again: the same bytes mean the
+same. Everything else goes through the parser.
 """
 
 import re
@@ -18,7 +18,9 @@ _OF_THE_OFFER: Final = frozenset({b"upgrade", b"connection"})
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _DIGITS: Final = re.compile(rb"[0-9]{1,12}")
 _END: Final = b"\r\n\r\n"
-# A connection whose heads differ all the time is not tried any longer.
+# So many heads are remembered. They are of a few hundred bytes, mostly.
+KNOWN_MAX: Final = 1024
+# A connection whose heads are new all the time is not tried any longer.
 _MISSES_MAX: Final = 8
 
 
@@ -38,6 +40,31 @@ class Inbound:
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
+class Known:
+    """The latest heads of all connections, by what stands before the digits of their length and behind them."""
+
+    def __init__(self, kept: int = KNOWN_MAX) -> None:
+        self._heads: dict[tuple[bytes, bytes], Asked] = {}
+        self._kept = kept
+
+    def get(self, around: tuple[bytes, bytes]) -> Asked | None:
+        """The head that was read there, if it is remembered."""
+        return self._heads.get(around)
+
+    def put(self, around: tuple[bytes, bytes], asked: Asked) -> None:
+        """Remember a head, and forget the oldest when there are too many."""
+        if len(self._heads) >= self._kept:
+            del self._heads[next(iter(self._heads))]
+        self._heads[around] = asked
+
+
+def around_length(data: bytes) -> tuple[bytes, bytes] | None:
+    """What stands before the digits of Content-Length and behind them, in the whole head that `data` begins with."""
+    end = data.find(_END)
+    found = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
+    return None if found is None else (data[: found.start(1)], data[found.end(1) : end + len(_END)])
+
+
 class RequestReader:
     """Reads requests. `waiting` are the complete ones, in order; `reading` one whose body is still coming.
 
@@ -45,7 +72,8 @@ class RequestReader:
     coming waits for 100 Continue; whoever says so takes the word back.
     """
 
-    def __init__(self, body_bytes_max: int) -> None:
+    def __init__(self, body_bytes_max: int, heads: Known | None = None) -> None:
+        self._heads = Known() if heads is None else heads
         self._parser = httptools.HttpRequestParser(self)
         self._body_bytes_max = body_bytes_max
         self._target = b""
@@ -72,7 +100,7 @@ class RequestReader:
         """More bytes have come."""
         if self._missing:
             data = self._more(data)
-        elif self._known is not None and self.reading is None and not self.in_head:
+        elif self._misses < _MISSES_MAX and self.reading is None and not self.in_head:
             data = self._again(data)
         if data:
             self._parse(data)
@@ -80,20 +108,20 @@ class RequestReader:
     # --- heads that are known
 
     def _again(self, data: bytes) -> bytes:
-        """What is left of `data` after all requests with the known head that it begins with."""
-        while data and self._known is not None and self.objection is None:
-            before, after, asked = self._known
-            digits = _DIGITS.match(data, len(before)) if data.startswith(before) else None
-            if digits is None or not data.startswith(after, digits.end()):
-                self._misses += 1
-                if self._misses >= _MISSES_MAX:
-                    self._known = None
-                return data
-            length, start = int(digits.group()), digits.end() + len(after)
+        """What is left of `data` after all requests with known heads that it begins with."""
+        while data and self.objection is None:
+            known = self._known
+            digits = None
+            if known is not None and data.startswith(known[0]):
+                digits = _DIGITS.match(data, len(known[0]))
+            if known is None or digits is None or not data.startswith(known[1], digits.end()):
+                if not self._knows(data):
+                    return data
+                continue
+            length, start = int(digits.group()), digits.end() + len(known[1])
             if length > self._body_bytes_max:
                 return data
-            self._misses = 0
-            request = Inbound(asked)
+            request = Inbound(known[2])
             end = start + length
             if end > len(data):
                 self.reading, self._missing = request, end - len(data)
@@ -103,6 +131,17 @@ class RequestReader:
             self.waiting.append(request)
             data = data[end:]
         return data
+
+    def _knows(self, data: bytes) -> bool:
+        """Is the head that `data` begins with known from elsewhere?"""
+        around = around_length(data)
+        asked = None if around is None else self._heads.get(around)
+        if around is None or asked is None:
+            self._misses += 1
+            return False
+        self._misses = 0
+        self._known = (*around, asked)
+        return True
 
     def _more(self, data: bytes) -> bytes:
         request = self.reading
@@ -118,10 +157,10 @@ class RequestReader:
 
     def _learn(self, data: bytes, asked: Asked) -> None:
         """`data` began with this head, whole: remember it if only its length can differ."""
-        end = data.find(_END)
-        found = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
-        if found is not None and asked.keep and "expect" not in asked.low:
-            self._known = data[: found.start(1)], data[found.end(1) : end + len(_END)], asked
+        around = around_length(data)
+        if around is not None and asked.keep and "expect" not in asked.low:
+            self._known = (*around, asked)
+            self._heads.put(around, asked)
 
     # --- all others
 

@@ -26,7 +26,7 @@ from pointsman.proxy.body import BodyError
 from pointsman.proxy.caller import CallerConnection
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.job import Job
-from pointsman.proxy.reader import Inbound
+from pointsman.proxy.reader import Inbound, Known
 from pointsman.proxy.requests import Record, Ring
 from pointsman.proxy.sides import Providers
 from pointsman.proxy.transit import Transit
@@ -60,6 +60,7 @@ class Front:
         self._ring = ring
         self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
         self.body_bytes_max = body_bytes_max
+        self.heads = Known()
         self._stale_after_s = stale_after_s
         self._refuses_stale = refuses_stale and stale_after_s > 0
         self.in_flight = 0

@@ -19,7 +19,7 @@ from pointsman.config.secrets import SecretError, resolve
 from pointsman.core.headers import is_name, is_value
 from pointsman.core.table import Table, TargetEntry
 from pointsman.logs import register_secret
-from pointsman.proxy.headers import never_from_table, written
+from pointsman.proxy.headers import name_of, never_from_table, written
 from pointsman.proxy.pick import Calm
 
 Credentials = tuple[dict[str, str], ...]
@@ -221,7 +221,9 @@ def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credenti
         generation=entry.generation,
         origin=Origin(parts.hostname or "", parts.port or addresses.DEFAULT_PORTS[parts.scheme], tls),
         own_lines=tuple(written(first | constant | credential) for credential in credentials),
-        overridden=frozenset(key.lower() for key in (*constant, *credentials[0])),
+        overridden=frozenset(
+            key.lower() for key in (*constant, *credentials[0]) if name_of(key.encode()).to_provider
+        ),
         prices=trust.prices.get(name) or PriceSettings(),
         max_in_flight=trust.bounds.get(name, 0),
     )
