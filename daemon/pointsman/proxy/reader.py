@@ -15,7 +15,8 @@ from pointsman.proxy.headers import Pairs
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, REQUEST_LINE, TARGET_BYTES_MAX, HttpError, check_head
 
 _OF_THE_OFFER: Final = frozenset({b"upgrade", b"connection"})
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+# As many digits as `_DIGITS` takes: what one of them finds and the other does not would be looked for for ever.
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})\r\n", re.IGNORECASE)
 _DIGITS: Final = re.compile(rb"[0-9]{1,12}")
 _END: Final = b"\r\n\r\n"
 # So many heads are remembered. They are of a few hundred bytes, mostly.
