@@ -23,8 +23,8 @@ HEADERS_MAX: Final = 200
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]+)(?=[/?]|\Z)")
-# A request line as everybody reads it: one space, no more, between its parts.
-REQUEST_LINE: Final = re.compile(rb"(?:\r\n)*[^ \r\n]+ [^ \r\n]+ HTTP/[0-9.]+\r\n")
+# A request line as everybody reads it: one space, no more, between its parts. Empty lines before it are skipped.
+REQUEST_LINE: Final = re.compile(rb"\n?(?:\r\n)*[^ \r\n]+ [^ \r\n]+ HTTP/[0-9.]+\r\n")
 _BODILESS: Final = frozenset({204, 304})
 
 

@@ -101,8 +101,11 @@ class RequestReader:
         """More bytes have come."""
         if self._missing:
             data = self._more(data)
-        elif self._misses < _MISSES_MAX and self.reading is None and not self.in_head:
-            data = self._again(data)
+        elif self.reading is None and not self.in_head:
+            if not self._last_keeps:
+                return  # what comes after the last request of a connection is not looked at
+            if self._misses < _MISSES_MAX:
+                data = self._again(data)
         if data:
             self._parse(data)
 
@@ -168,7 +171,7 @@ class RequestReader:
     def _parse(self, data: bytes) -> None:
         whole = self.reading is None and not self.in_head and self._misses < _MISSES_MAX
         before = len(self.waiting)
-        if self.idle and b"\n" in data and not REQUEST_LINE.match(data):
+        if self.idle and b"\n" in data.lstrip(b"\r\n") and not REQUEST_LINE.match(data):
             self._object(HttpError(400, "the request line is not METHOD TARGET VERSION"))
             return
         while True:
@@ -185,11 +188,13 @@ class RequestReader:
                 if not self.idle or self._last_keeps:
                     self._object(HttpError(400, f"the request cannot be read: {error}"))
             break
-        self._fed += len(data)
+        # How much of a piece that ends other requests belongs to this one is not known: its length counts for none.
+        size = len(data) if len(self.waiting) == before else 0
+        self._fed += size
         if self.reading is not None and self._fed - self.reading.size > HEAD_BYTES_MAX + 16 * self._chunks:
             self._object(HttpError(413, "there is more around the body than in it"))
         if self.in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += size
             if self._head_bytes > HEAD_BYTES_MAX:
                 long = len(self._target) > TARGET_BYTES_MAX
                 self._object(HttpError(414 if long else 431, f"the head is over {HEAD_BYTES_MAX} bytes"))
