@@ -106,10 +106,10 @@ class Transit:
                 continue
             reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
             trial, stamp = (False, "") if tried else (chosen.trial, chosen.ramp)
-            account = forwarder.books.open(job, endpoint, reason, self._span, trial=trial, stamp=stamp)
             rest = targets[number + 1 :]
             moves = self._way is Way.MOVES
             overdue_s = forwarder.patience_s(job, endpoint.target, rest) if moves else math.inf
+            account = forwarder.books.open(job, endpoint, reason, self._span, trial=trial, stamp=stamp)
             attempt = Attempt(forwarder, self._providers, self._caller, self, job, account, rest)
             self._attempt = attempt
             verdict = attempt.begin(now_s, overdue_s)
@@ -204,8 +204,9 @@ class Transit:
         if answer.outcome.ok:
             made = lenient.text(answer.id) if job.api is Api.RESPONSES else ""
             self._forwarder.made(job, account.endpoint.target, made)
+        lines = answer_lines(head, job, account, self._number)  # what fails before the end still falls over
         self._over(head.status)
-        self._caller.whole(head, answer_lines(head, job, account, self._number), answer.body)
+        self._caller.whole(head, lines, answer.body)
 
     def _pass_on(self, begun: Begun, now_s: float) -> None:
         """The answer has begun, and so there is no other any more."""
