@@ -15,6 +15,7 @@ from pointsman.proxy.judging import WHOLE_BYTES_MAX
 from pointsman.proxy.limits import Bounds
 from pointsman.proxy.local import PATIENCE_UNKNOWN_S
 
+TOLD = error_event("invalid_request_error")
 REFUSED = b'{"error": {"type": "invalid_request_error", "code": "invalid_api_key", "message": "no"}}'
 
 
@@ -192,11 +193,11 @@ def test_an_error_before_the_first_event_falls_over() -> None:
     assert ride.providers.lines[0].dropped
 
 
-def test_an_error_of_the_callers_own_kind_is_passed_on() -> None:
-    """No target would do better: the caller gets the event, and a whole answer."""
+@pytest.mark.parametrize("told", [TOLD, TOLD.rstrip()])
+def test_an_error_of_the_callers_own_kind_is_passed_on(told: bytes) -> None:
+    """No target would do better: the caller gets the event, and a whole answer, also without its last blank line."""
     road = Road()
     ride = Ride(road, stream=True).begin()
-    told = error_event("invalid_request_error")
     ride.hears(answered(200, EVENTS), told, ended=True)
     caller = ride.caller
     assert (ride.asked, caller.status, caller.body, caller.end) == ("a", 200, told, "finish")
