@@ -128,7 +128,7 @@ def to_provider(
 
 
 def of_answer(answered: Pairs) -> tuple[dict[str, bytes], bytes, bool]:
-    """(lower-case name → value, the lines that the caller gets, does one tell a rate limit) of a provider's headers.
+    """(`lowered`, the lines that the caller gets, does one tell a rate limit) of a provider's headers.
 
     The framing is the proxy's own.
     """
@@ -142,7 +142,9 @@ def of_answer(answered: Pairs) -> tuple[dict[str, bytes], bytes, bool]:
             passed += (name, b": ", value, b"\r\n")
         if known.tells_limit:
             tells_limit = True
-    without = _of_hop(low) if len(low) == len(answered) else _of_hop(lowered(answered))
+    if len(low) < len(answered):
+        low = lowered(answered)
+    without = _of_hop(low)
     if without:
         pairs = [pair for pair in answered if (one := name_of(pair[0])).to_caller and one.low not in without]
         return low, _lines(pairs), tells_limit
