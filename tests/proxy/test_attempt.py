@@ -268,6 +268,9 @@ def test_a_new_credential_has_its_own_time() -> None:
     ride.now_s += 20
     ride.hears(answered(401), REFUSED, ended=True)
     assert ride.caller.due_s == ride.now_s + TIMEOUTS.first_byte_s
+    ride.now_s += TIMEOUTS.first_byte_s - 1
+    ride.transit.ring(ride.now_s)
+    assert ride.asked == "a a"
 
 
 def overdue(road: Road) -> Ride:

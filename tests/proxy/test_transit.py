@@ -133,6 +133,20 @@ def test_whole_events_are_passed_on_as_they_come() -> None:
     assert (ride.caller.body, ride.caller.end) == (EVENT * 3 + DONE, "finish")
 
 
+def test_a_last_blank_line_may_be_missing() -> None:
+    """The terminal event is passed on without it, and the stream is whole."""
+    ride = streaming()
+    ride.hears(None, DONE.rstrip(), ended=True)
+    assert (ride.caller.body, ride.caller.end) == (EVENT + DONE.rstrip(), "finish")
+
+
+def test_a_stream_is_not_given_the_length_that_its_provider_told() -> None:
+    """Pings and last words may come into it."""
+    ride = Ride(Road(), stream=True).begin()
+    ride.hears(answered(200, EVENTS, length=len(EVENT + DONE)), EVENT)
+    assert (ride.caller.status, ride.caller.length) == (200, None)
+
+
 @pytest.mark.parametrize("how", [Wire.RESET, Wire.TRUNCATED, None])
 def test_a_stream_that_breaks_gets_last_words_and_a_cut(how: Wire | None) -> None:
     """A break, and an end without the terminal event: an error of the family's, and no end that looks whole."""
