@@ -80,11 +80,9 @@ def request_head(method: str, target: bytes, lines: bytes, own: bytes, length: i
 
 
 def status_line(status: int, reason: bytes = b"") -> bytes:
-    """The first line of an answer, with the provider's reason where it gave another one than the usual."""
-    known = _LINES.get(status)
-    if known is not None and (not reason or known.endswith(b" %b\r\n" % reason)):
-        return known
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    """The first line of an answer, with the provider's reason if it gave one, or else the usual."""
+    known = None if reason else _LINES.get(status)
+    return known or b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 def bodiless(status: int, *, is_head: bool) -> bool:
