@@ -1,0 +1,126 @@
+"""Who is not troubled is in: the short look never hides what the long look would find."""
+
+import copy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.core.errors import ABANDONED, SUCCESS, Fault, Outcome, Wire, of_wire
+from pointsman.proxy.local import LOOK_S, LocalBreaker, Standing
+
+FAILURES = 3
+OUTCOMES = (
+    of_wire(Wire.RESET),
+    of_wire(Wire.RESET),
+    of_wire(Wire.RESET),
+    SUCCESS,
+    ABANDONED,
+    Outcome(Fault.RATE_LIMIT, retry_after_s=7.0),
+    Outcome(Fault.CAPACITY),
+    Outcome(Fault.QUOTA),
+)
+
+lanes = st.tuples(st.sampled_from("ab"), st.booleans())
+happenings = st.one_of(
+    st.tuples(st.just("begin"), lanes),
+    st.tuples(st.just("begin"), lanes),
+    st.tuples(st.just("fail"), lanes),
+    st.tuples(st.just("answer"), st.integers(0, 9)),
+    st.tuples(st.just("end"), st.tuples(st.integers(0, 9), st.sampled_from(OUTCOMES))),
+    st.tuples(st.just("wait"), st.sampled_from((LOOK_S, 1.0, 3.0, 9.0, 11.0, 40.0))),
+    st.tuples(st.just("return"), st.sampled_from("ab")),
+    st.tuples(st.just("look"), lanes),
+)
+
+
+class Played:
+    """A breaker, what it is told, and what it says of every lane afterwards."""
+
+    def __init__(self) -> None:
+        self.breaker = LocalBreaker(FAILURES, 10.0)
+        self.now_s = 100.0
+        self.generations = {"a": 0, "b": 0}
+        self.under_way: list[tuple[str, bool, int]] = []
+
+    def begin(self, target: str, streamed: bool) -> tuple[str, bool, int]:
+        generation = self.generations[target]
+        ticket = self.breaker.began(target, generation, self.now_s, streamed=streamed)
+        return target, streamed, ticket
+
+    def happens(self, what: str, value: Any) -> None:
+        """One thing, if there is anything that it can happen to."""
+        match what:
+            case "begin":
+                self.under_way.append(self.begin(*value))
+            case "fail":
+                target, streamed, ticket = self.begin(*value)
+                self.breaker.ended(target, ticket, OUTCOMES[0], self.now_s, streamed=streamed)
+            case "answer" if self.under_way:
+                target, streamed, ticket = self.under_way[value % len(self.under_way)]
+                self.breaker.answered(target, ticket, self.now_s, streamed=streamed)
+            case "end" if self.under_way:
+                target, streamed, ticket = self.under_way.pop(value[0] % len(self.under_way))
+                self.breaker.ended(target, ticket, value[1], self.now_s, streamed=streamed)
+            case "wait":
+                self.now_s += value
+            case "return":
+                self.generations[value] += 1
+            case "look":
+                self.standing(self.breaker, *value)
+
+    def standing(self, breaker: LocalBreaker, target: str, streamed: bool) -> Standing:
+        return breaker.standing(target, self.generations[target], self.now_s, streamed=streamed)
+
+    def check(self) -> int:
+        """How many lanes are not simply in; all of their targets are troubled."""
+        troubled = set(self.breaker.troubled(self.now_s))
+        found = 0
+        for target in "ab":
+            for streamed in (False, True):
+                # The long look takes notes of what it finds: a copy takes them.
+                if self.standing(copy.deepcopy(self.breaker), target, streamed) is not Standing.IN:
+                    found += 1
+                    assert target in troubled
+        return found
+
+
+@given(st.lists(happenings, max_size=60))
+def test_whoever_is_not_in_is_troubled(script: list[tuple[str, Any]]) -> None:
+    """Whatever has happened to the lanes: failures, hangs, rate limits, trials, returns."""
+    played = Played()
+    for what, value in script:
+        played.happens(what, value)
+        played.check()
+
+
+def test_failures_trouble_at_once() -> None:
+    """Between two looks for hangs, too."""
+    played = Played()
+    assert played.check() == 0
+    for _ in range(FAILURES):
+        played.happens("fail", ("a", True))
+    assert played.check() == 1
+
+
+def test_a_hang_troubles_with_the_next_look() -> None:
+    """Many unanswered for long: found by whoever looks first."""
+    played = Played()
+    for _ in range(FAILURES):
+        played.happens("begin", ("a", True))
+    assert played.check() == 0
+    played.happens("wait", 40.0)
+    assert played.check() == 1
+
+
+def test_who_is_back_troubles_nobody_any_more() -> None:
+    """Or every request would take the long way for ever."""
+    played = Played()
+    for _ in range(FAILURES):
+        played.happens("fail", ("a", True))
+    played.happens("wait", 11.0)
+    played.happens("begin", ("a", True))
+    played.happens("end", (0, SUCCESS))
+    played.happens("wait", LOOK_S)
+    assert played.check() == 0
+    assert played.breaker.troubled(played.now_s) == set()
