@@ -84,7 +84,7 @@ def read_head(body: bytes) -> Head:
         if place is not None:
             loose = _LOOSE.decode(rest)
             if not loose.model:  # and so it was the only key of that name, however others may be spelled
-                return _head(body, loose, msgspec.json.decode(body[place]), (place,))
+                return _head(body, loose, msgspec.json.decode(body[place.start : place.stop]), (place,))
         loose = _LOOSE.decode(body)
         model = _text(loose.model)
         if not model:

@@ -11,7 +11,7 @@ from pointsman.core.strangers import UNREADABLE
 from pointsman.proxy import lenient
 from pointsman.proxy.body import BodyError, decompressed
 from pointsman.proxy.headers import LIMIT
-from pointsman.proxy.sse import USAGE, Tokens
+from pointsman.proxy.usage import USAGE, Tokens
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
 WHOLE_BYTES_MAX: Final = 8 << 20
