@@ -25,17 +25,22 @@ class BodyError(Exception):
     """A body that cannot be routed; the message tells the caller what to do."""
 
 
-class Head(Struct, frozen=True, gc=False):
-    """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it."""
+class Head:
+    """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it.
 
-    model: str
-    places: tuple[slice, ...]
-    stream: bool = False
-    previous_response_id: str = ""
-    conversation: str = ""
-    user: str = ""
-    session: str = ""
-    file: bool = False  # it names a file that was uploaded
+    `session` and `user` as the body names them; `file`: it names a file that was uploaded.
+    """
+
+    __slots__ = (
+        "conversation", "file", "model", "places", "previous_response_id", "session", "stream", "user",
+    )  # fmt: skip
+
+    def __init__(self, model: str, places: tuple[slice, ...], *, stream: bool, file: bool) -> None:
+        self.model = model
+        self.places = places
+        self.stream = stream
+        self.file = file
+        self.previous_response_id = self.conversation = self.user = self.session = ""
 
 
 class _Loose(Struct):
@@ -107,26 +112,17 @@ def _cut(body: bytes) -> tuple[slice | None, bytes]:
 
 def _head(body: bytes, loose: _Loose, model: str, places: tuple[slice, ...]) -> Head:
     streamed = bool(loose.stream) and bytes(loose.stream) == b"true"
-    file = _has_file(body)
-    if not (
-        loose.previous_response_id
-        or loose.conversation
-        or loose.user
-        or loose.safety_identifier
-        or loose.metadata
-        or loose.prompt_cache_key
-    ):
-        return Head(model, places, streamed, file=file)
-    return Head(
-        model,
-        places,
-        streamed,
-        _text(loose.previous_response_id),
-        _text(loose.conversation) or _member(loose.conversation, "id"),
-        _text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
-        _text(loose.prompt_cache_key),
-        file,
-    )
+    head = Head(model, places, stream=streamed, file=_has_file(body))
+    if loose.previous_response_id:
+        head.previous_response_id = _text(loose.previous_response_id)
+    if loose.conversation:
+        head.conversation = _text(loose.conversation) or _member(loose.conversation, "id")
+    if loose.user or loose.safety_identifier or loose.metadata:
+        user = _text(loose.user) or _text(loose.safety_identifier)
+        head.user = user or _member(loose.metadata, "user_id")
+    if loose.prompt_cache_key:
+        head.session = _text(loose.prompt_cache_key)
+    return head
 
 
 def _has_file(body: bytes) -> bool:
