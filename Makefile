@@ -1,6 +1,6 @@
 # Everything a newcomer types. Nothing here needs root, a server or an account; bench-proxy leaves out what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-ramps bench-proxy fmt cover mutate lock clean
+.PHONY: help demo test test-fast fast check bench bench-ramps bench-proxy fmt cover mutate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,14 +30,21 @@ check: $(VENV)/.check  ## format, lint, types, import layers, sizes
 mutate: $(VENV)/.test  ## plant bugs in the core and count how many the tests catch
 	$(BIN)/python tools/mutate.py $(MUTATE)
 
+fast: $(VENV)/.check  ## compile the path of a request into .fast (needs a C compiler)
+	$(BIN)/python tools/compile.py .fast
+	@echo "done: PYTHONPATH=.fast $(BIN)/pointsman proxy --config ..."
+
+test-fast: fast  ## run the proxy's tests on what was compiled
+	PYTHONPATH=.fast $(BIN)/pytest -n 2 --dist loadgroup tests/proxy $(TEST)
+
 bench: $(VENV)/.test  ## measure; prints ratios within one run and writes bench/out/*.json
 	$(BIN)/python -m bench $(BENCH)
 
 bench-ramps: $(VENV)/.test  ## Monte Carlo of canary ramps: false aborts, detection, time to promote
 	$(BIN)/python -m bench ramps $(BENCH)
 
-bench-proxy: $(VENV)/.test  ## the proxy beside Envoy, nginx, HAProxy and LiteLLM, which it installs; some 15 minutes
-	$(BIN)/python -m bench proxy $(BENCH)
+bench-proxy: fast $(VENV)/.test  ## the proxy beside Envoy, nginx, HAProxy and LiteLLM, which it installs; some 15 minutes
+	PYTHONPATH=$(abspath .fast) $(BIN)/python -m bench proxy $(BENCH)
 
 fmt: $(VENV)/.check  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
+from pointsman.proxy import transit
 from pointsman.store import leash
 from pointsman.store.embedded import find_binary
+
+# Tests that exchange parts of the proxy or its constants: where they are compiled, they are fixed.
+interpreted = pytest.mark.skipif(
+    not str(transit.__file__).endswith(".py"),
+    reason="it exchanges parts of the proxy, which are compiled here",
+)
 
 Predicate = Callable[[], Any] | Callable[[], Awaitable[Any]]
 

@@ -145,6 +145,22 @@ def test_panic() -> None:
     assert world.told("route.panic") == ["chat: the survivors cannot carry the demand, cooldowns are ignored"]
 
 
+def test_a_panic_does_not_come_and_go_at_its_edge() -> None:
+    """Demand just under what the survivors can carry begins none, and ends none; a tenth to spare does."""
+
+    def steady(world: World, for_s: int, first: int, second: int) -> dict[str, float]:
+        for second_s in range(for_s):
+            world.live("p1", "google", "ok", second if second_s % 2 else first)
+            world.tick(1.0)
+        return world.shares()
+
+    calm, panicking = busy(95), busy(301)
+    assert steady(calm, 28, 10, 9) == {"google": 100}
+    assert steady(panicking, 44, 10, 9) == {"bedrock": 80, "google": 20}
+    assert len(panicking.told("route.panic")) == 1
+    assert steady(panicking, 44, 8, 9) == {"google": 100}
+
+
 def test_no_panic() -> None:
     """As much as they can carry is none, and neither is more of it in a longer time."""
     assert busy(300).told("route.panic") == []

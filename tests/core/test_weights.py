@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.core.weights import Standing, Weighed, weigh
+from pointsman.core.weights import Standing, Weighed, panicking, weigh
 
 OUT = Standing(factor=0.0, returns_s=100.0, why="cooldown")
 LATER = Standing(factor=0.0, returns_s=200.0, why="cooldown")
@@ -17,7 +17,7 @@ UP = Standing()
 
 def weighed(desired: dict[str, int], *chain: str, **rest: Any) -> Weighed:
     """`weigh` with standings by name; who is not named stands well."""
-    options = {key: rest.pop(key) for key in ("origin", "demand_rps", "force") if key in rest}
+    options = {key: rest.pop(key) for key in ("origin", "demand_rps", "force", "panicking") if key in rest}
     names = [*chain, *desired]
     return weigh(desired, chain or desired, {**dict.fromkeys(names, UP), **rest}, **options)
 
@@ -152,6 +152,30 @@ def test_panic() -> None:
 def test_no_panic(desired: dict[str, int], rest: dict[str, Any]) -> None:
     """No panic without knowing that the survivors are too small, or with nobody who could help."""
     assert not weighed(desired, **rest).panic
+
+
+@pytest.mark.parametrize(
+    ("demand_rps", "panicking", "panic"), [(9.1, False, False), (9.1, True, True), (9.0, True, False)]
+)
+def test_a_panic_ends_with_some_room(demand_rps: float, panicking: bool, panic: bool) -> None:
+    """A tenth of what the survivors can carry must be to spare."""
+    result = weighed({"a": 8000, "b": 2000}, a=OUT, b=SMALL, demand_rps=demand_rps, panicking=panicking)
+    assert result.panic is panic
+
+
+@pytest.mark.parametrize(
+    ("shares_bp", "last_resort", "panic"),
+    [
+        ({"a": 5000, "b": 5000, "c": 0}, 1, True),
+        ({"a": 5000, "b": 5000, "c": 0}, 2, False),
+        ({"a": 5000, "b": 5000}, 0, True),
+        ({"a": 10_000, "b": 0}, 0, False),
+    ],
+    ids=["beside one that is out", "both are in", "of throttled ones alone", "safety valve"],
+)
+def test_what_a_panic_looks_like(shares_bp: dict[str, int], last_resort: int, panic: bool) -> None:
+    """Targets that are out have shares beside others."""
+    assert panicking(shares_bp, ("a", "b", "c"), last_resort) is panic
 
 
 @pytest.mark.parametrize("demand_rps", [20.1, 99.0])

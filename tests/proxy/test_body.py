@@ -143,7 +143,6 @@ def test_what_cannot_be_read_within_bounds_is_refused(body: bytes, encoding: str
         b'{"model":"m","user":"\\ud800"}',
         b'{"model":"m","x":' + b"[" * 9999,
         b'{"model":"m","metadata":{"x":' + b"[" * 9999 + b"]" * 9999 + b"}}",
-        b'{"model":"m","\xff":1,"x":{"model":1}}',
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused(body: bytes) -> None:
@@ -171,7 +170,7 @@ def test_keys_that_only_look_alike(body: bytes, changed: bytes | None) -> None:
 def test_a_key_without_number_is_refused() -> None:
     """The work for one request is bounded."""
     with pytest.raises(BodyError, match="more than"):
-        read_head(b'{"model":"m","x":[' + b'{"model":1},' * 100_000 + b"1]}")
+        read_head(b'{"x":[' + b'{"model":1},' * 100_000 + b'1],"model":"m","y":[]}')
 
 
 @pytest.mark.parametrize(

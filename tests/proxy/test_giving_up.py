@@ -11,9 +11,9 @@ from pointsman.core.errors import SUCCESS
 from pointsman.fake import Fault, Kind
 from pointsman.proxy import attempt, local
 from pointsman.proxy.job import Job
-from support import eventually
+from support import eventually, interpreted
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, interpreted]
 
 OVERDUE_S = 0.3
 

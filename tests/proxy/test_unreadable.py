@@ -12,7 +12,7 @@ import pytest
 from pointsman.proxy import relay
 from pointsman.proxy.job import Job
 from pointsman.proxy.sse import Watch
-from support import eventually
+from support import eventually, interpreted
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +104,7 @@ async def test_an_unreadable_error_in_a_stream_is_no_second_answer(world: Any, r
     assert told in got
 
 
+@interpreted
 @pytest.mark.parametrize("fault", [ValueError, RecursionError])
 async def test_a_fault_of_our_own_in_a_begun_stream_ends_it_honestly(
     world: Any, running_proxy: Any, monkeypatch: Any, fault: type[Exception]
@@ -126,6 +127,7 @@ async def test_a_fault_of_our_own_in_a_begun_stream_ends_it_honestly(
     assert not got.endswith(b"0\r\n\r\n")
 
 
+@interpreted
 async def test_no_second_answer_even_if_the_last_words_fail(
     world: Any, running_proxy: Any, monkeypatch: Any
 ) -> None:
@@ -142,6 +144,7 @@ async def test_no_second_answer_even_if_the_last_words_fail(
     assert not got.endswith(b"0\r\n\r\n")
 
 
+@interpreted
 async def test_a_fault_of_our_own_in_an_attempt_does_not_end_the_chain(
     world: Any, running_proxy: Any, monkeypatch: Any
 ) -> None:

@@ -30,7 +30,7 @@ from pointsman.core.table import (
     negotiate,
     table_hash,
 )
-from pointsman.core.weights import Standing, Weighed, weigh
+from pointsman.core.weights import Standing, Weighed, panicking, weigh
 
 DEMAND_WINDOW_S: Final = 30.0
 # What a target is asked for in earnest: answered, failed, or more than it can carry.
@@ -250,7 +250,7 @@ def _table(
         wanted = overlays.desired(name, baseline, state.overlays)
         now = weigh(
             wanted.shares_bp, route.chain, standings,
-            origin=wanted.origin, demand_rps=demand_rps, force=wanted.force,
+            origin=wanted.origin, demand_rps=demand_rps, force=wanted.force, panicking=_panicking(name, published),
         )  # fmt: skip
         routes[name] = RouteEntry(
             family=route.family.value,
@@ -302,6 +302,11 @@ def _demand_rps(targets: tuple[str, ...], state: State, now_s: float) -> float:
     windows = [totals(state.health[target].window, now_s - DEMAND_WINDOW_S) for target in targets]
     asked = sum(window.get(fault, 0) for window in windows for fault in DEMANDS)
     return asked / (DEMAND_WINDOW_S + now_s % BUCKET_S)  # what whole buckets really reach back
+
+
+def _panicking(route: str, published: Table | None) -> bool:
+    entry = published.routes.get(route) if published else None
+    return entry is not None and panicking(entry.shares_bp, entry.chain, entry.last_resort)
 
 
 def _distress(route: str, weighed: Weighed, published: Table | None, now_s: float) -> list[Note]:

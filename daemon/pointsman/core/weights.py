@@ -7,13 +7,14 @@ The rules, in the order in which they apply:
    one is, to the first of the chain that is; if none is at all, back to the weighted.
 3. If no weighted target is left, the first of the chain that is takes everything.
 4. Panic: if the survivors' known capacity cannot carry the demand, cooldowns are ignored, save for targets that
-   do not even accept a connection. A rate limit is no cooldown: who is throttled has survived, and is overrun.
+   do not even accept a connection. A rate limit is no cooldown: who is throttled has survived, and is overrun. A panic
+   ends when they could carry the demand with a tenth to spare, so that it does not come and go at the edge.
 5. Safety valve: if every target is out, the one whose cooldown ends first serves, and it says so.
 6. A target that is barred, drained or unknown to every proxy is never used, whatever the distress; with nothing
    else left the route is closed, and says why.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -22,6 +23,8 @@ from pointsman.core.table import FULL_BP, percent
 
 _EPSILON: Final = 1e-9
 PANIC: Final = "panic: "  # how the reason of a share begins that a target has in spite of its cooldown
+
+CALM: Final = 0.9
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -59,13 +62,17 @@ def weigh(
     origin: str = "baseline",
     demand_rps: float = 0.0,
     force: bool = False,
+    panicking: bool = False,
 ) -> Weighed:
-    """The effective shares for `desired_bp` (basis points that sum to 10,000); `origin` names who desires them."""
+    """The effective shares for `desired_bp` (basis points that sum to 10,000); `origin` names who desires them.
+
+    `panicking`: the route is in a panic already.
+    """
     order = list(dict.fromkeys([*chain, *desired_bp]))
     usable = [target for target in order if standings[target].eligible]
     alive = [target for target in usable if standings[target].factor > 0]
     cooling = sorted((t for t in usable if t not in alive), key=lambda t: standings[t].returns_s)
-    panic = _panics(alive, cooling, desired_bp, standings, demand_rps)
+    panic = _panics(alive, cooling, desired_bp, standings, demand_rps / CALM if panicking else demand_rps)
     valve = closed = ""
     forced = {t: float(desired_bp[t]) for t in usable if force and desired_bp.get(t, 0)}
     if forced:
@@ -93,6 +100,15 @@ def weigh(
         valve=valve,
         panic=panic,
     )
+
+
+def panicking(shares_bp: Mapping[str, int], chain: Sequence[str], last_resort: int) -> bool:
+    """Do targets that are out, those of the chain from `last_resort` on, have shares beside others?
+
+    That is a panic, or a force, in which none is looked for; one alone is the safety valve.
+    """
+    serving = {target for target, share in shares_bp.items() if share > 0}
+    return len(serving) > 1 and not serving.isdisjoint(chain[last_resort:])
 
 
 def _panics(

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from pointsman.core.headers import API_KEYS
-from pointsman.proxy.api import api_of
+from pointsman.proxy.api import FAMILY_OF, api_of
 from pointsman.proxy.headers import Pairs, of_request, to_provider
 from pointsman.proxy.settling import key_hash
 
@@ -21,27 +21,14 @@ class Asked:
     """A request's head. `low`: lower-case name → value, as `headers.lowered` has it.
 
     `path` is the target without its query, and without the host if it is a whole URL; `query` what stands behind the
-    question mark; `api` what is asked for, None: nothing that is served; `session` what a header calls it, and
-    `credential` who the caller says it is, "" if nobody; `synthetic`: made for a canary, and counted apart.
+    question mark; `api` what is asked for, None: nothing that is served; `family` whose API that is, if it is one
+    family's; `session` what a header calls it, and `credential` who the caller says it is, "" if nobody; `synthetic`:
+    made for a canary, and counted apart.
     """
 
     __slots__ = (
-        "__weakref__",
-        "_keys",
-        "_lines",
-        "api",
-        "credential",
-        "headers",
-        "http10",
-        "is_head",
-        "keep",
-        "low",
-        "method",
-        "path",
-        "query",
-        "session",
-        "synthetic",
-        "target",
+        "__weakref__", "_keys", "_lines", "api", "credential", "family", "headers", "http10", "is_head", "keep", "low",
+        "method", "path", "query", "session", "synthetic", "target",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +43,7 @@ class Asked:
         path, _, self.query = target.decode("latin-1").partition("?")
         self.path = path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
         self.api = api_of(method, self.path)
+        self.family = None if self.api is None else FAMILY_OF.get(self.api)
         self.low, lines = of_request(headers)
         low = self.low
         self.session = self.credential = ""

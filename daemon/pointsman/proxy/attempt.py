@@ -57,6 +57,12 @@ class State(Enum):
     FIRST = auto()
 
 
+_WAITING: Final = State.WAITING
+_WHOLE: Final = State.WHOLE
+_FIRST: Final = State.FIRST
+_CREDENTIAL: Final = Fault.CREDENTIAL
+
+
 class Attempt:
     """Its methods return the verdict as soon as there is one, and are not called any more then.
 
@@ -108,7 +114,7 @@ class Attempt:
 
     def _put_on_line(self, *, fresh: bool) -> None:
         job, endpoint = self._job, self.account.endpoint
-        self._state = State.WAITING
+        self._state: State = _WAITING
         self._held: list[bytes] = []
         self._size = 0
         head, body = job.written_for(endpoint, self._credential)
@@ -150,13 +156,13 @@ class Attempt:
             if head.tells_limit:
                 self.account.rate_limit = tightest(head.limits(), time.time())
             if head.is_event_stream and not self._job.asked.is_head:
-                self._state = State.FIRST
+                self._state = _FIRST
                 self._watch = Watch(self._job.api)
             else:
-                self._state = State.WHOLE
+                self._state = _WHOLE
         if ended:
             self._line = None
-        if self._state is State.FIRST:
+        if self._state is _FIRST:
             return self._await_event(data, ended=ended)
         if ended and not self._held:
             return self._judge(data, now_s)
@@ -200,16 +206,12 @@ class Attempt:
             return self.fails(outcome)
         answer = Whole(outcome, self._head, body, made)
         if self._first is None:
-            if (
-                outcome.fault is not Fault.CREDENTIAL
-                or len(account.endpoint.own_lines) < 2
-                or self._job.spent
-            ):
+            if outcome.fault is not _CREDENTIAL or len(account.endpoint.own_lines) < 2 or self._job.spent:
                 return answer
             self._first = answer
             self._credential += 1
             return self._send(now_s)
-        if outcome.fault is Fault.CREDENTIAL:
+        if outcome.fault is _CREDENTIAL:
             return self._first
         self._forwarder.preferred[account.endpoint.provider] = self._credential
         return answer

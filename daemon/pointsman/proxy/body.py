@@ -25,17 +25,22 @@ class BodyError(Exception):
     """A body that cannot be routed; the message tells the caller what to do."""
 
 
-class Head(Struct, frozen=True, gc=False):
-    """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it."""
+class Head:
+    """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it.
 
-    model: str
-    places: tuple[slice, ...]
-    stream: bool = False
-    previous_response_id: str = ""
-    conversation: str = ""
-    user: str = ""
-    session: str = ""
-    file: bool = False  # it names a file that was uploaded
+    `session` and `user` as the body names them; `file`: it names a file that was uploaded.
+    """
+
+    __slots__ = (
+        "conversation", "file", "model", "places", "previous_response_id", "session", "stream", "user",
+    )  # fmt: skip
+
+    def __init__(self, model: str, places: tuple[slice, ...], *, stream: bool, file: bool) -> None:
+        self.model = model
+        self.places = places
+        self.stream = stream
+        self.file = file
+        self.previous_response_id = self.conversation = self.user = self.session = ""
 
 
 class _Loose(Struct):
@@ -63,41 +68,73 @@ _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 # Ids of files are "file-…" (OpenAI), "file_…" (Anthropic), "files/…" (Gemini); a tool's own file_id is mostly another.
 _FILE: Final = re.compile(rb'"file_ids?"[ \t\r\n]*+:[ \t\r\n]*+(?:\[[ \t\r\n]*+)?"file')
 _KEYS_MAX: Final = 100_000
+# The name as the first thing in the body, with something behind it.
+_FIRST: Final = re.compile(rb'[ \t\r\n]*+\{[ \t\r\n]*+"model"[ \t\r\n]*+:[ \t\r\n]*+("[^"\\]++")[ \t\r\n]*+,')
+# The name among the last keys, something before it, and nothing but plain values between it and the end: it is on top,
+# because the brace that ends the body is that of the whole.
+_LAST: Final = re.compile(
+    rb',[ \t\r\n]*+"model"[ \t\r\n]*+:[ \t\r\n]*+("[^"\\]++")'
+    rb'(?:[ \t\r\n]*+,[ \t\r\n]*+"(?!model")[a-z_]++"[ \t\r\n]*+:[ \t\r\n]*+'
+    rb'(?:true|false|null|[-+.0-9eE]++|"[^"\\]*+"))*+[ \t\r\n]*+\}[ \t\r\n]*+\Z'
+)
+_TAIL_BYTES: Final = 512
+_UNDERSCORES_MAX: Final = 100
 _MARK: Final = secrets.token_hex(16)  # begins no key of a caller's
 
 
 def read_head(body: bytes) -> Head:
     """What routing needs of `body`. Raises BodyError if it is not a JSON object or names no model."""
     try:
+        place, rest = _cut(body)
+        if place is not None:
+            loose = _LOOSE.decode(rest)
+            if not loose.model:  # and so it was the only key of that name, however others may be spelled
+                return _head(body, loose, msgspec.json.decode(body[place.start : place.stop]), (place,))
         loose = _LOOSE.decode(body)
         model = _text(loose.model)
         if not model:
             raise BodyError('the body names no model: set "model" to the name of a route')
-        place = _only_place(body)
-        places = _model_places(body) if place is None else (place,)
-        streamed = bool(loose.stream) and bytes(loose.stream) == b"true"
-        file = b'"file_id' in body and _FILE.search(body) is not None
-        if not (
-            loose.previous_response_id
-            or loose.conversation
-            or loose.user
-            or loose.safety_identifier
-            or loose.metadata
-            or loose.prompt_cache_key
-        ):
-            return Head(model, places, streamed, file=file)
-        return Head(
-            model,
-            places,
-            streamed,
-            _text(loose.previous_response_id),
-            _text(loose.conversation) or _member(loose.conversation, "id"),
-            _text(loose.user) or _text(loose.safety_identifier) or _member(loose.metadata, "user_id"),
-            _text(loose.prompt_cache_key),
-            file,
-        )
+        return _head(body, loose, model, _model_places(body))
     except UNREADABLE as error:
         raise BodyError(f"the body is not a JSON object: {error}") from error
+
+
+def _cut(body: bytes) -> tuple[slice | None, bytes]:
+    """(where the model's name stands, the body without it) if that is plain to see at one of its ends."""
+    first = _FIRST.match(body)
+    if first is not None:
+        return slice(*first.span(1)), b"{" + body[first.end() :]
+    last = _LAST.search(body, max(0, len(body) - _TAIL_BYTES))
+    if last is not None:
+        return slice(*last.span(1)), body[: last.start()] + body[last.end(1) :]
+    return None, b""
+
+
+def _head(body: bytes, loose: _Loose, model: str, places: tuple[slice, ...]) -> Head:
+    streamed = bool(loose.stream) and bytes(loose.stream) == b"true"
+    head = Head(model, places, stream=streamed, file=_has_file(body))
+    if loose.previous_response_id:
+        head.previous_response_id = _text(loose.previous_response_id)
+    if loose.conversation:
+        head.conversation = _text(loose.conversation) or _member(loose.conversation, "id")
+    if loose.user or loose.safety_identifier or loose.metadata:
+        user = _text(loose.user) or _text(loose.safety_identifier)
+        head.user = user or _member(loose.metadata, "user_id")
+    if loose.prompt_cache_key:
+        head.session = _text(loose.prompt_cache_key)
+    return head
+
+
+def _has_file(body: bytes) -> bool:
+    """Does it name an uploaded file? Looks at underscores first: of all letters in the key, they are the rarest."""
+    place = -1
+    for _ in range(_UNDERSCORES_MAX):
+        place = body.find(b"_", place + 1)
+        if place < 0:
+            return False
+        if body.startswith(b"file_id", place - 4):
+            break
+    return _FILE.search(body, max(0, place - 5)) is not None
 
 
 def _text(raw: Raw) -> str:
@@ -124,16 +161,6 @@ def with_model(body: bytes, places: tuple[slice, ...], model: str) -> bytes:
         parts += (body[copied : place.start], new)
         copied = place.stop
     return b"".join([*parts, body[copied:]])
-
-
-def _only_place(body: bytes) -> slice | None:
-    """Where the name stands if nothing else in the body can be taken for the key; None: it takes a closer look."""
-    first = body.find(b'"model"')
-    if first < 0 or body.find(b'"model"', first + 1) >= 0 or _ESCAPED_LETTER in body:
-        return None
-    key = _KEY.match(body, first)
-    name = _STRING.match(body, key.end()) if key else None
-    return slice(*name.span()) if name else None
 
 
 def _model_places(body: bytes) -> tuple[slice, ...]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pointsman.config.models import TimeoutSettings
 from pointsman.core.table import RouteEntry
-from pointsman.proxy.api import Api, stored_response_id
+from pointsman.proxy.api import stored_response_id
 from pointsman.proxy.books import Books
 from pointsman.proxy.job import Job
 from pointsman.proxy.local import Standing
@@ -27,6 +27,9 @@ class Way(Enum):
     MOVES = "by any target of its route"
     STAYS = "by one target only"
     SOUGHT = "by one target only, and which one is not known here"
+
+
+_MOVES: Final = Way.MOVES
 
 
 class Homes:
@@ -81,7 +84,7 @@ class Forwarder:
         """The targets to try, and how far the request may go."""
         route = job.view.table.routes[job.route]
         head, made_by = job.head, _made_by(job)
-        if made_by or job.api is Api.ACCOUNT or (head is not None and (head.conversation or head.file)):
+        if made_by or job.of_account or (head is not None and (head.conversation or head.file)):
             maker = self._homes.of(made_by)
             home = maker or job.view.home.get(job.route, "")
             if home not in job.view.table.targets:
@@ -90,13 +93,13 @@ class Forwarder:
             places = dict.fromkeys((home, *route.chain)) if way is Way.SOUGHT else (home,)
             return Order(tuple(place for place in places if place in job.view.endpoints), CANNOT_MOVE), way
         if route.later or not self._is_calm(job, route, now_s):
-            return self._order_now(job, route, now_s), Way.MOVES
+            return self._order_now(job, route, now_s), _MOVES
         calm = job.view.calm.get(job.route)
         if calm is None:
             members = {*route.chain, *route.shares_bp}
             unusable = members.difference(job.view.endpoints)
             calm = job.view.calm[job.route] = Calm(job.route, route, route.shares_bp, unusable)
-        return calm.order(job.key, random.random()), Way.MOVES
+        return calm.order(job.key, random.random()), _MOVES
 
     def _is_calm(self, job: Job, route: RouteEntry, now_s: float) -> bool:
         """Does nothing but the table say where the request goes?"""
@@ -106,7 +109,7 @@ class Forwarder:
             or not route.shares_bp
             or (job.counts and job.view.grants)
             or job.synthetic
-            or job.api is Api.EMBEDDINGS
+            or job.embeds
             or (troubled and not troubled.isdisjoint(route.chain))
             or (troubled and not troubled.isdisjoint(route.shares_bp))
         )
@@ -149,7 +152,7 @@ class Forwarder:
         pin = self._pins.of(job.route, now_s)
         members = {*route.chain, *shares, *(pin.shares_bp if pin else ())}
         usable = {name for name in members if name in endpoints}
-        if job.api is Api.EMBEDDINGS:
+        if job.embeds:
             usable = {name for name in usable if endpoints[name].model == home_model(job)}
         may_try = job.counts and job.view.grants and not job.arm
         return Situation(

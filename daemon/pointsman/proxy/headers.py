@@ -8,8 +8,6 @@ belongs to one hop.
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from msgspec import Struct
-
 from pointsman.core.headers import is_of_account, is_secret
 
 _HOP_BY_HOP: Final = frozenset(
@@ -38,13 +36,17 @@ _NAMES_KEPT: Final = 2_000
 Pairs = list[tuple[bytes, bytes]]
 
 
-class Name(Struct, frozen=True):
+class Name:
     """What is known of a header's name, however it is written."""
 
-    low: str
-    to_provider: bool
-    to_caller: bool
-    tells_limit: bool
+    __slots__ = ("low", "tells_limit", "to_caller", "to_provider")
+
+    def __init__(self, low: str) -> None:
+        own = low.startswith(_OWN_PREFIX)
+        self.low = low
+        self.to_provider = not own and low not in _DROPPED_INBOUND and not is_of_account(low)
+        self.to_caller = not own and low not in _DROPPED_OUTBOUND
+        self.tells_limit = LIMIT in low
 
 
 _names: Final[dict[bytes, Name]] = {}
@@ -55,14 +57,7 @@ def name_of(written: bytes) -> Name:
     found = _names.get(written)
     if found is not None:
         return found
-    low = written.decode("latin-1").lower()
-    own = low.startswith(_OWN_PREFIX)
-    name = Name(
-        low,
-        to_provider=not own and low not in _DROPPED_INBOUND and not is_of_account(low),
-        to_caller=not own and low not in _DROPPED_OUTBOUND,
-        tells_limit=LIMIT in low,
-    )
+    name = Name(written.decode("latin-1").lower())
     if len(_names) >= _NAMES_KEPT:
         _names.clear()
     _names[written] = name

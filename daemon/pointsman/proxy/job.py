@@ -15,20 +15,28 @@ from pointsman.proxy.view import Endpoint, View
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _TELL_NOTHING: Final = frozenset({Api.COUNT_TOKENS, Api.INPUT_TOKENS, Api.COMPACT, Api.ACCOUNT})
+# API → is what a model answers, and so evidence (counting tokens and keeping files say nothing about it); is of an
+# account; makes embeddings; makes responses that are kept.
+_KINDS: Final = {
+    api.value: (api not in _TELL_NOTHING, api is Api.ACCOUNT, api is Api.EMBEDDINGS, api is Api.RESPONSES)
+    for api in Api
+}
 
 
 class Job:
     """A request as forwarding needs it. `plain` is the body decoded, if it came compressed."""
 
     __slots__ = (
-        "api", "asked", "body", "caller", "family", "head", "id", "kept", "key", "plain", "record", "route", "spent",
-        "streamed", "view",
+        "api", "asked", "body", "caller", "counts", "embeds", "family", "head", "id", "kept", "key", "makes_responses",
+        "of_account", "plain", "record", "route", "spent", "streamed", "synthetic", "view",
     )  # fmt: skip
 
     def __init__(self, asked: Asked, api: Api, family: Family, body: bytes, view: View) -> None:
         self.id = f"{random.getrandbits(96):024x}"
         self.asked = asked
         self.api = api
+        self.counts, self.of_account, self.embeds, self.makes_responses = _KINDS[api.value]
+        self.synthetic = asked.synthetic  # made for a canary, and counted apart
         self.family = family
         self.body = body
         self.view = view
@@ -43,19 +51,9 @@ class Job:
         self.record: Record
 
     @property
-    def synthetic(self) -> bool:
-        """Traffic made for a canary, counted apart."""
-        return self.asked.synthetic
-
-    @property
     def arm(self) -> str:
         """The target that synthetic traffic asks for, or "": callers have no say in it."""
         return self.asked.header("x-pointsman-arm") if self.asked.synthetic else ""
-
-    @property
-    def counts(self) -> bool:
-        """Only what a model answers is evidence: counting tokens and keeping files say nothing about it."""
-        return self.api not in _TELL_NOTHING
 
     @property
     def own_headers(self) -> dict[str, str]:

@@ -11,26 +11,38 @@ from pointsman.core.strangers import UNREADABLE
 from pointsman.proxy import lenient
 from pointsman.proxy.body import BodyError, decompressed
 from pointsman.proxy.headers import LIMIT
-from pointsman.proxy.sse import USAGE, Tokens
+from pointsman.proxy.usage import USAGE, Tokens
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
 WHOLE_BYTES_MAX: Final = 8 << 20
 _NOT_FOUND: Final = "previous_response_not_found"
 
 
-class Head(Struct, frozen=True):
+class Head:
     """The head of a provider's answer.
 
     `low`: lower-case name → value; `lines`: those of its headers that the caller gets; `tells_limit`: one is about a
     rate limit; `length` of its body in bytes, None: not known beforehand.
     """
 
-    status: int
-    reason: bytes
-    low: dict[str, bytes]
-    lines: bytes
-    tells_limit: bool = False
-    length: int | None = None
+    __slots__ = ("length", "lines", "low", "reason", "status", "tells_limit")
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        low: dict[str, bytes],
+        lines: bytes,
+        *,
+        tells_limit: bool = False,
+        length: int | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.low = low
+        self.lines = lines
+        self.tells_limit = tells_limit
+        self.length = length
 
     @property
     def ok(self) -> bool:
@@ -55,13 +67,16 @@ class Head(Struct, frozen=True):
         return plain and kind.strip().lower().startswith(b"text/event-stream")
 
 
-class Whole(Struct, frozen=True):
-    """A complete answer, of whatever status."""
+class Whole:
+    """A complete answer, of whatever status; `id` is what it calls itself, as it stands there."""
 
-    outcome: Outcome
-    head: Head
-    body: bytes
-    id: Raw = Raw()
+    __slots__ = ("body", "head", "id", "outcome")
+
+    def __init__(self, outcome: Outcome, head: Head, body: bytes, id_: Raw) -> None:
+        self.outcome = outcome
+        self.head = head
+        self.body = body
+        self.id = id_
 
     @property
     def unknown_here(self) -> bool:

@@ -22,8 +22,6 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct
-
 from pointsman.core.errors import Effect, Outcome
 from pointsman.core.evidence import LATENCY_EDGES_MS, latency_cell
 
@@ -47,6 +45,12 @@ REMEMBERED: Final = 8
 THROTTLE_UNKNOWN_S: Final = 1.0
 
 
+_SUCCESS: Final = Effect.SUCCESS
+_BREAKER: Final = Effect.BREAKER
+_BAR: Final = Effect.BAR
+_THROTTLE: Final = Effect.THROTTLE
+
+
 class Standing(StrEnum):
     """May a request go there now."""
 
@@ -55,7 +59,7 @@ class Standing(StrEnum):
     OUT = "out"
 
 
-class Lane(Struct):
+class Lane:
     """What is remembered of one lane of one target. Times are monotonic seconds.
 
     `first` is the lowest ticket of the present generation; `waiting`: ticket → when it was sent, of those that are
@@ -64,22 +68,42 @@ class Lane(Struct):
     `look_again` answers have come; `failed`: ticket → seconds that it took, of the run's latest.
     """
 
-    generation: int = 0
-    first: int = 0
-    streak: int = 0
-    common: int = 0
-    failed: dict[int, float] = {}
-    out_until_s: float = 0.0
-    hanging: bool = False
-    trial: int = 0
-    last_answer_s: float = float("-inf")
-    answers: int = 0
-    look_again: int = 0
-    limit_s: float = 0.0
-    cells: dict[int, int] = {}
-    sent: dict[int, float] = {}
-    waiting: dict[int, float] = {}
-    answered_ms: dict[int, float] = {}
+    __slots__ = (
+        "answered_ms",
+        "answers",
+        "cells",
+        "common",
+        "failed",
+        "first",
+        "generation",
+        "hanging",
+        "last_answer_s",
+        "limit_s",
+        "look_again",
+        "out_until_s",
+        "sent",
+        "streak",
+        "trial",
+        "waiting",
+    )
+
+    def __init__(self, generation: int = 0) -> None:
+        self.generation = generation
+        self.first = 0
+        self.streak = 0
+        self.common = 0
+        self.failed: dict[int, float] = {}
+        self.out_until_s = 0.0
+        self.hanging = False
+        self.trial = 0
+        self.last_answer_s = float("-inf")
+        self.answers = 0
+        self.look_again = 0
+        self.limit_s = 0.0
+        self.cells: dict[int, int] = {}
+        self.sent: dict[int, float] = {}
+        self.waiting: dict[int, float] = {}
+        self.answered_ms: dict[int, float] = {}
 
 
 class LocalBreaker:
@@ -159,31 +183,29 @@ class LocalBreaker:
         if was_trial:
             lane.trial = 0
         late = False
-        match outcome.effect:
-            case Effect.SUCCESS:
-                if lane.common or lane.streak or lane.failed or self._fails_beside(target, lane, streamed):
-                    both = self._both(target, lane.generation)
-                    late = _late(both, ticket, now_s)
-                    if not late:
-                        _succeeded(lane, both)
-                if not streamed:
-                    lane.last_answer_s = now_s
-                    answered_ms = (now_s - sent_s) * 1000 if answered_ms is None else answered_ms
-                if answered_ms is not None:
-                    _learn(lane, answered_ms)
-                if was_trial or (lane.hanging and not streamed):
-                    _let_in(lane)
-            case Effect.BREAKER | Effect.BAR:
-                _failed(lane, ticket, now_s - sent_s)
-                for out in [lane] if was_trial else self._spent(target, lane):
-                    self._out.add(target)
-                    out.out_until_s = max(out.out_until_s, now_s + self._cooldown_s)
-            case Effect.THROTTLE:
-                rest_s = min(outcome.retry_after_s or THROTTLE_UNKNOWN_S, self._cooldown_s)
+        effect = outcome.effect
+        if effect is _SUCCESS:
+            if lane.common or lane.streak or lane.failed or self._fails_beside(target, lane, streamed):
+                both = self._both(target, lane.generation)
+                late = _late(both, ticket, now_s)
+                if not late:
+                    _succeeded(lane, both)
+            if not streamed:
+                lane.last_answer_s = now_s
+                answered_ms = (now_s - sent_s) * 1000 if answered_ms is None else answered_ms
+            if answered_ms is not None:
+                _learn(lane, answered_ms)
+            if was_trial or (lane.hanging and not streamed):
+                _let_in(lane)
+        elif effect is _BREAKER or effect is _BAR:
+            _failed(lane, ticket, now_s - sent_s)
+            for out in [lane] if was_trial else self._spent(target, lane):
                 self._out.add(target)
-                lane.out_until_s = max(lane.out_until_s, now_s + rest_s)
-            case _:
-                pass
+                out.out_until_s = max(out.out_until_s, now_s + self._cooldown_s)
+        elif effect is _THROTTLE:
+            rest_s = min(outcome.retry_after_s or THROTTLE_UNKNOWN_S, self._cooldown_s)
+            self._out.add(target)
+            lane.out_until_s = max(lane.out_until_s, now_s + rest_s)
         return late
 
     def overdue(self, target: str, now_s: float) -> int:

@@ -7,7 +7,6 @@ says that the target came back into service (`generation`). Times are by the sto
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from pointsman.core.errors import Effect, Fault, Outcome
@@ -27,9 +26,14 @@ TELLS_NOTHING: Final = frozenset({Fault.ABANDONED, Fault.CALLER, Fault.CONTENT_F
 
 
 _OK: Final = Fault.OK
+_SUCCESS: Final = Effect.SUCCESS
+_BREAKER: Final = Effect.BREAKER
+_THROTTLE: Final = Effect.THROTTLE
+_SOFTEN: Final = Effect.SOFTEN
+_BAR: Final = Effect.BAR
 
 
-class Seen(Struct, frozen=True, kw_only=True, gc=False):
+class Seen:
     """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
 
     `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began; `stamp`
@@ -37,21 +41,58 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
     failures that others meet (see proxy/local.py).
     """
 
-    target: str
-    outcome: Outcome
-    streamed: bool
-    latency_ms: float
-    first_token_ms: float | None = None
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: float = 0.0
-    caller: int = 0
-    rate_limit: RateLimit | None = None
-    generation: int = 0
-    grant: int = 0
-    synthetic: bool = False
-    stamp: str = ""
-    late: bool = False
+    __slots__ = (
+        "caller",
+        "cost_usd",
+        "first_token_ms",
+        "generation",
+        "grant",
+        "late",
+        "latency_ms",
+        "outcome",
+        "rate_limit",
+        "stamp",
+        "streamed",
+        "synthetic",
+        "target",
+        "tokens_in",
+        "tokens_out",
+    )
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        outcome: Outcome,
+        streamed: bool,
+        latency_ms: float,
+        first_token_ms: float | None = None,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        cost_usd: float = 0.0,
+        caller: int = 0,
+        rate_limit: RateLimit | None = None,
+        generation: int = 0,
+        grant: int = 0,
+        synthetic: bool = False,
+        stamp: str = "",
+        late: bool = False,
+    ) -> None:
+        self.target = target
+        self.outcome = outcome
+        self.streamed = streamed
+        self.latency_ms = latency_ms
+        self.first_token_ms = first_token_ms
+        self.tokens_in = tokens_in
+        self.tokens_out = tokens_out
+        self.cost_usd = cost_usd
+        self.caller = caller
+        self.rate_limit = rate_limit
+        self.generation = generation
+        self.grant = grant
+        self.synthetic = synthetic
+        self.stamp = stamp
+        self.late = late
 
 
 class Callers:
@@ -137,38 +178,38 @@ class Ledger:
     def _stand(self, report: TargetReport, seen: Seen, now_s: float) -> float | None:
         """What the outcome says about the target as it is now, and how soon that is to be told."""
         outcome = seen.outcome
+        effect = outcome.effect
         name = STREAM if seen.streamed else UNARY
         lane = report.lanes.get(name)
         if lane is None:
             lane = report.lanes[name] = Lane()
-        match outcome.effect:
-            case Effect.SUCCESS:
-                if seen.late:
-                    pass
-                elif lane.streak:
-                    report.lanes[name] = Lane(last_ok_s=now_s)
-                    report.barred = ""
-                else:
-                    lane.last_ok_s = now_s
-                    report.barred = ""
-            case Effect.BREAKER:
-                _failed(lane, outcome, now_s)
-                return AT_ONCE_S if lane.streak > 1 else LONE_S
-            case Effect.THROTTLE:
-                rest_s = outcome.retry_after_s or self._throttle_default_s
-                report.throttled = outcome.detail
-                new = report.throttled_until_s <= now_s
-                report.throttled_until_s = max(report.throttled_until_s, now_s + rest_s)
-                return AT_ONCE_S if new else None
-            case Effect.SOFTEN:
-                rest_s = outcome.retry_after_s or self._soften_s
-                new = report.softened_until_s <= now_s
-                report.softened_until_s = max(report.softened_until_s, now_s + rest_s)
-                return AT_ONCE_S if new else None
-            case Effect.BAR:
-                new = not report.barred
-                report.barred = outcome.detail
-                return AT_ONCE_S if new else None
+        if effect is _SUCCESS:
+            if seen.late:
+                pass
+            elif lane.streak:
+                report.lanes[name] = Lane(last_ok_s=now_s)
+                report.barred = ""
+            else:
+                lane.last_ok_s = now_s
+                report.barred = ""
+        elif effect is _BREAKER:
+            _failed(lane, outcome, now_s)
+            return AT_ONCE_S if lane.streak > 1 else LONE_S
+        elif effect is _THROTTLE:
+            rest_s = outcome.retry_after_s or self._throttle_default_s
+            report.throttled = outcome.detail
+            new = report.throttled_until_s <= now_s
+            report.throttled_until_s = max(report.throttled_until_s, now_s + rest_s)
+            return AT_ONCE_S if new else None
+        elif effect is _SOFTEN:
+            rest_s = outcome.retry_after_s or self._soften_s
+            new = report.softened_until_s <= now_s
+            report.softened_until_s = max(report.softened_until_s, now_s + rest_s)
+            return AT_ONCE_S if new else None
+        elif effect is _BAR:
+            new = not report.barred
+            report.barred = outcome.detail
+            return AT_ONCE_S if new else None
         return None
 
     def generations(self, generations: Mapping[str, int]) -> None:

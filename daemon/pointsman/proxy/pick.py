@@ -10,11 +10,15 @@
 import bisect
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from pointsman.core.table import RouteEntry, percent
 from pointsman.proxy.settling import settle
+
+# Of so many callers of a route it is remembered where they are settled, as long as the table is the same.
+SETTLED_MAX: Final = 10_000
 
 
 class Order(Struct, frozen=True):
@@ -112,6 +116,7 @@ class Calm:
         self._targets = list(self._left_bp)
         self._edges = list(itertools.accumulate(self._left_bp.values()))
         self._orders: dict[tuple[str, bool], Order] = {}
+        self._settled: dict[int, Order] = {}
 
     def order(self, key: int | None, u: float) -> Order:
         """The same as `order` says."""
@@ -120,11 +125,18 @@ class Calm:
         elif key is None:
             first = self._targets[bisect.bisect(self._edges, u * self._edges[-1])]
         else:
+            known = self._settled.get(key)
+            if known is not None:
+                return known
             first = _pick(self._name, self._route, self._shares_bp, self._left_bp, key, u)
         found = self._orders.get((first, key is None))
         if found is None:
             found = order(self._name, self._route, self._shares_bp, self._situation, key=key, u=u)
             self._orders[first, key is None] = found
+        if key is not None:
+            if len(self._settled) >= SETTLED_MAX:
+                self._settled.clear()
+            self._settled[key] = found
         return found
 
 

@@ -203,7 +203,7 @@ class ProviderConnection(asyncio.Protocol):
             self._unreadable = True
         self._keep = self._parser.should_keep_alive()
         size = None if length is None else int(length)
-        self._head = Head(status, self._reason, low, lines, tells_limit, size)
+        self._head = Head(status, self._reason, low, lines, tells_limit=tells_limit, length=size)
         if bodiless(status, is_head=self._is_head):
             self._complete = True
         else:

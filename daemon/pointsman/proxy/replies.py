@@ -5,7 +5,7 @@ import math
 from msgspec import Struct
 
 from pointsman.core.errors import Effect, Fault, Outcome
-from pointsman.proxy.api import FALLBACK_EXHAUSTED, Api, Reply, error_response
+from pointsman.proxy.api import FALLBACK_EXHAUSTED, Reply, error_response
 from pointsman.proxy.books import Account
 from pointsman.proxy.forward import Way, home_model
 from pointsman.proxy.job import Job
@@ -59,11 +59,11 @@ def exhausted(job: Job, tried: list[Tried], why: str = "") -> Reply:
     if tried:
         told = "; ".join(f"{one.target}: {one.outcome.detail}" for one in tried)
         message = f"no target of {job.route} answered ({told})" + (f"; {why}" if why else "")
-    elif job.api is Api.ACCOUNT:
+    elif job.of_account:
         message = (
             f"this proxy cannot reach the account that {job.route} keeps files, batches and responses at"
         )
-    elif job.api is Api.EMBEDDINGS and not route.closed:
+    elif job.embeds and not route.closed:
         model = home_model(job) or "its configured first target, which this proxy does not know"
         message = (
             f"{job.route} has no target to send to that serves {model}: embeddings of two models do not mix"

@@ -14,7 +14,6 @@ from pointsman import telemetry as t
 from pointsman.core.model import Family
 from pointsman.proxy.api import (
     FAMILY_OF,
-    Api,
     Reply,
     error_response,
     looks_anthropic,
@@ -127,7 +126,7 @@ class Front:
             if asked.api is None or view is None or (self._refuses_stale and self._is_stale):
                 reply: Reply | None = self._own(asked, view)
             else:
-                family = FAMILY_OF.get(asked.api) or _family(asked)
+                family = asked.family or _family(asked)
                 reply = self._forward(connection, Job(asked, asked.api, family, request.body, view))
             if reply is not None:
                 connection.reply(reply)
@@ -181,7 +180,7 @@ class Front:
 
     def _forward(self, connection: CallerConnection, job: Job) -> Reply | None:
         try:
-            if job.api is Api.ACCOUNT:
+            if job.of_account:
                 job.route = _account_route(job)
             else:
                 job.read_head(self.body_bytes_max)

@@ -6,13 +6,13 @@ known by how it begins. Comments and pings are signs of life, not answers: they 
 """
 
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
 
 from pointsman.proxy import lenient
 from pointsman.proxy.api import Api
+from pointsman.proxy.usage import RAW, USAGE, Event, Tokens
 
 # An event ends at a blank line; a line may end in CR LF, LF or CR.
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
@@ -25,57 +25,6 @@ HELD_BYTES_MAX: Final = 1 << 20
 _BEGINNING_BYTES: Final = 4096
 _TYPE: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _BEGINS_WITH_ERROR: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
-
-_Count = Annotated[float, Meta(ge=0, le=1e12)]
-
-
-class Usage(Struct):
-    """Both families' words for tokens. Whole numbers by right, but not everybody keeps to it."""
-
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    cache_read_input_tokens: _Count | None = None
-    cache_creation_input_tokens: _Count | None = None
-
-
-USAGE: Final = msgspec.json.Decoder(Usage)
-
-
-class _Raw(Struct):
-    """The fields of an event's data that are looked at; each is decoded by itself."""
-
-    id: Raw = Raw()
-    type: Raw = Raw()
-    code: Raw = Raw()
-    error: Raw = Raw()
-    usage: Raw = Raw()
-    message: Raw = Raw()
-    response: Raw = Raw()
-
-
-_RAW: Final = msgspec.json.Decoder(_Raw)
-
-
-class Tokens(Struct):
-    """Tokens in (cached ones included) and out, as last told."""
-
-    into: int = 0
-    out: int = 0
-
-    def learn(self, usage: Usage | None) -> None:
-        """Take over what `usage` tells; what it leaves out stays."""
-        if usage is None:
-            return
-        into = usage.prompt_tokens if usage.input_tokens is None else usage.input_tokens
-        if into is not None:
-            cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
-            self.into = int(into + cached)
-        out = usage.completion_tokens if usage.output_tokens is None else usage.output_tokens
-        if out is not None:
-            self.out = int(out)
-
 
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop"})
 # The events worth decoding, besides those that may hold an error; the others are only counted.
@@ -190,7 +139,7 @@ class Watch:
             }
             return
         self.tokens.learn(lenient.typed(USAGE, decoded.usage))
-        inner = lenient.typed(_RAW, decoded.response) or lenient.typed(_RAW, decoded.message) or _Raw()
+        inner = lenient.typed(RAW, decoded.response) or lenient.typed(RAW, decoded.message) or Event()
         self.response_id = lenient.text(inner.id) or self.response_id
         self.tokens.learn(lenient.typed(USAGE, inner.usage))
         self.ended = self.ended or name in _ENDS
@@ -216,13 +165,13 @@ def _fields(block: bytes) -> tuple[str, bytes]:
     return name, b"\n".join(data)
 
 
-def _decoded(data: bytes) -> _Raw:
+def _decoded(data: bytes) -> Event:
     """The data of an event; an unreadable one tells nothing, and passes all the same.
 
     Google's OpenAI-compatible API wraps an error in a list.
     """
     listed = lenient.typed(_LISTED, data) if data.startswith(b"[") else None
-    return (listed[0] if listed else lenient.typed(_RAW, data)) or _Raw()
+    return (listed[0] if listed else lenient.typed(RAW, data)) or Event()
 
 
-_LISTED: Final = msgspec.json.Decoder(list[_Raw])
+_LISTED: Final = msgspec.json.Decoder(list[Event])

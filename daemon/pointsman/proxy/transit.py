@@ -20,7 +20,6 @@ from opentelemetry.trace import Span
 from pointsman import logs
 from pointsman.core.errors import ABANDONED, Fault, Outcome, Wire, of_wire
 from pointsman.proxy import lenient
-from pointsman.proxy.api import Api
 from pointsman.proxy.attempt import Attempt, Begun, Verdict
 from pointsman.proxy.books import Account
 from pointsman.proxy.forward import Forwarder, Way
@@ -44,6 +43,7 @@ from pointsman.proxy.spans import end_request
 
 log = logs.get("proxy")
 
+_MOVES: Final = Way.MOVES
 _CUT_OFF: Final = Outcome(Fault.ABANDONED, "this proxy is going down")
 
 
@@ -53,6 +53,12 @@ class State(Enum):
     TRYING = auto()
     PASSING = auto()
     OVER = auto()
+
+
+# Looked at several times for each request: to look them up in their class is slow.
+_TRYING: Final = State.TRYING
+_PASSING: Final = State.PASSING
+_OVER: Final = State.OVER
 
 
 class Transit:
@@ -76,7 +82,7 @@ class Transit:
         self._number = 0
         self._kept_bytes = 0
         self._attempt: Attempt | None = None
-        self.state = State.TRYING
+        self.state: State = _TRYING
 
     # --- along the chain
 
@@ -107,7 +113,7 @@ class Transit:
             reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
             trial, stamp = (False, "") if tried else (chosen.trial, chosen.ramp)
             rest = targets[number + 1 :]
-            moves = self._way is Way.MOVES
+            moves = self._way is _MOVES
             overdue_s = forwarder.patience_s(job, endpoint.target, rest) if moves else math.inf
             account = forwarder.books.open(job, endpoint, reason, self._span, trial=trial, stamp=stamp)
             attempt = Attempt(forwarder, self._providers, self._caller, self, job, account, rest)
@@ -160,9 +166,9 @@ class Transit:
     def heard(self, head: Head | None, data: bytes, now_s: float, *, ended: bool) -> None:
         """The provider's answer goes on: its head if this is its beginning, more of its body, and its end."""
         try:
-            if self.state is State.PASSING:
+            if self.state is _PASSING:
                 self._end(self._relay.pass_on(data, now_s, ended=ended))
-            elif self._attempt is not None and self.state is State.TRYING:
+            elif self._attempt is not None and self.state is _TRYING:
                 self._takes(self._attempt.heard(head, data, now_s, ended=ended), now_s)
         except Exception:  # the border of an attempt: what an answer does to us must not end the chain
             log.exception("an attempt failed for a reason of our own", request=self._job.id)
@@ -171,9 +177,9 @@ class Transit:
     def failed(self, wire: Wire, now_s: float, *, stale: bool = False) -> None:
         """The attempt broke. `stale`: its connection had been idle, and said nothing: that is nobody's failure."""
         try:
-            if self.state is State.PASSING:
+            if self.state is _PASSING:
                 self._end(self._relay.broke(wire))
-            elif self._attempt is not None and self.state is State.TRYING:
+            elif self._attempt is not None and self.state is _TRYING:
                 self._takes(self._attempt.failed(wire, stale=stale), now_s)
         except Exception:  # the border of a request
             log.exception("a request failed for a reason of our own", request=self._job.id)
@@ -182,9 +188,9 @@ class Transit:
     def ring(self, now_s: float) -> None:
         """The alarm rings."""
         try:
-            if self.state is State.PASSING:
+            if self.state is _PASSING:
                 self._end(self._relay.silence(now_s))
-            elif self._attempt is not None and self.state is State.TRYING:
+            elif self._attempt is not None and self.state is _TRYING:
                 self._takes(self._attempt.ring(now_s), now_s)
         except Exception:  # the border of a request
             log.exception("a request failed for a reason of our own", request=self._job.id)
@@ -202,7 +208,7 @@ class Transit:
         account.close(answer.outcome)
         job, head = self._job, answer.head
         if answer.outcome.ok:
-            made = lenient.text(answer.id) if job.api is Api.RESPONSES else ""
+            made = lenient.text(answer.id) if job.makes_responses else ""
             self._forwarder.made(job, account.endpoint.target, made)
         lines = answer_lines(head, job, account, self._number)  # what fails before the end still falls over
         self._over(head.status)
@@ -213,7 +219,7 @@ class Transit:
         attempt, forwarder, job, head = self._attempt, self._forwarder, self._job, begun.head
         if attempt is None:
             return
-        self.state = State.PASSING
+        self.state = _PASSING
         account, watch = attempt.account, begun.watch
         if watch is None or watch.begun:
             forwarder.made(job, account.endpoint.target, "")
@@ -235,7 +241,7 @@ class Transit:
         target = attempt.account.endpoint.target
         self._drop(end.outcome)
         if end.whole and watch is not None and watch.begun:
-            made = watch.response_id if self._job.api is Api.RESPONSES else ""
+            made = watch.response_id if self._job.makes_responses else ""
             self._forwarder.made(self._job, target, made)
         last = b"" if end.whole else self._relay.last_words(target, end.outcome)
         self._over(self._head.status)
@@ -255,15 +261,15 @@ class Transit:
 
     def gone(self) -> None:
         """The caller hung up: the provider is told at once."""
-        if self.state is not State.OVER:
+        if self.state is not _OVER:
             self._drop(ABANDONED)
             self._over(499)
 
     def cut_off(self) -> None:
         """This proxy goes down: end what has begun with a word, and the rest with an error that may be tried again."""
-        if self.state is State.PASSING:
+        if self.state is _PASSING:
             self._end(End(_CUT_OFF, whole=False))
-        elif self.state is not State.OVER:
+        elif self.state is not _OVER:
             self._drop(ABANDONED)
             self._over(503)
             self._caller.reply(going_down(self._job))
@@ -281,7 +287,7 @@ class Transit:
         self._kept_bytes = 0
 
     def _over(self, status: int) -> None:
-        self.state = State.OVER
+        self.state = _OVER
         self._attempt = None  # it knows this transit: a circle would wait for the garbage collector
         self._forget_body()
         self._caller.alarm(math.inf)
