@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from pointsman.proxy import alarm
 from pointsman.proxy.alarm import Alarm
+from support import interpreted
+
+pytestmark = interpreted
 
 
 class Loop:

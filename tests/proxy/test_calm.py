@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.core.table import FULL_BP, RouteEntry
-from pointsman.proxy.pick import Calm, Situation, order
+from pointsman.proxy.pick import SETTLED_MAX, Calm, Situation, order
 
 NAMES = ("a", "b", "c", "d")
 
@@ -36,11 +36,12 @@ def routes(draw: st.DrawFn) -> RouteEntry:
     )
 
 
-keys = st.one_of(st.none(), st.integers(0, (1 << 64) - 1))
+keys = st.one_of(st.none(), st.integers(0, 7), st.integers(0, (1 << 64) - 1))
+# Exactly on an edge as well: those decide by a hair.
 chances = st.one_of(
     st.floats(0, 1, exclude_max=True),
-    st.integers(0, FULL_BP - 1).map(lambda part: part / FULL_BP),  # exactly on an edge
-    st.sampled_from((0.0, 1 - 2**-53)),
+    st.integers(0, FULL_BP - 1).map(lambda part: part / FULL_BP),
+    st.sampled_from((0.0, 0.01, 0.5, 1 - 2**-53)),
 )
 
 
@@ -48,7 +49,7 @@ chances = st.one_of(
 def test_the_calm_order_is_the_order(
     route: RouteEntry, unusable: set[str], asked: list[tuple[int | None, Any]]
 ) -> None:
-    """For every caller and every draw, and whatever was asked before."""
+    """For every caller and every draw, the first time and again, and whatever was asked before."""
     calm = Calm("chat", route, route.shares_bp, unusable)
     situation = Situation(unusable=unusable)
     for key, u in asked:
@@ -62,3 +63,14 @@ def test_an_order_is_worked_out_once() -> None:
     assert calm.order(None, 0.1) is calm.order(None, 0.2)
     assert calm.order(None, 0.9) is not calm.order(None, 0.1)
     assert calm.order(7, 0.1).reason == "sticky"
+
+
+def test_callers_beyond_those_who_are_remembered_are_settled_the_same() -> None:
+    """Their number is bounded, and it makes no difference who is among them."""
+    route = RouteEntry(family="openai", shares_bp={"a": 5_000, "b": 5_000}, chain=("a", "b"), last_resort=2)
+    calm = Calm("chat", route, route.shares_bp, ())
+    first = [calm.order(key, 0.0) for key in range(100)]
+    for key in range(SETTLED_MAX + 100):
+        calm.order(key, 0.0)
+        assert len(calm._settled) <= SETTLED_MAX
+    assert [calm.order(key, 0.0) for key in range(100)] == first

@@ -11,6 +11,9 @@ from pointsman.proxy import attempt, transit
 from pointsman.proxy.books import Books
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.sse import Watch
+from support import interpreted
+
+pytestmark = interpreted
 
 
 def broken(*_: Any, **__: Any) -> Any:

@@ -43,7 +43,7 @@ PING: Final = b": ping\n\n"
 def answered(status: int = 200, *headers: tuple[bytes, bytes], length: int | None = None) -> Head:
     """The head of a provider's answer, JSON unless the headers say otherwise."""
     low, lines, tells_limit = of_answer(list(headers or (JSON,)))
-    return Head(status, b"", low, lines, tells_limit, length)
+    return Head(status, b"", low, lines, tells_limit=tells_limit, length=length)
 
 
 def error_event(kind: str) -> bytes:
