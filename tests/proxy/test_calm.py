@@ -1,7 +1,5 @@
 """Orders that are worked out once are those that would be worked out every time."""
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,12 +45,13 @@ chances = st.one_of(
 
 @given(routes(), st.sets(st.sampled_from(NAMES)), st.lists(st.tuples(keys, chances), min_size=1, max_size=20))
 def test_the_calm_order_is_the_order(
-    route: RouteEntry, unusable: set[str], asked: list[tuple[int | None, Any]]
+    route: RouteEntry, unusable: set[str], asked: list[tuple[int | None, float]]
 ) -> None:
     """For every caller and every draw, the first time and again, and whatever was asked before."""
     calm = Calm("chat", route, route.shares_bp, unusable)
     situation = Situation(unusable=unusable)
-    for key, u in asked:
+    everywhere: list[tuple[int | None, float]] = [(None, part / 16) for part in range(16)]
+    for key, u in (*asked, *everywhere, *((key, 0.0) for key in range(16))):
         assert calm.order(key, u) == order("chat", route, route.shares_bp, situation, key=key, u=u)
 
 

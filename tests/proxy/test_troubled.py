@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.core.errors import ABANDONED, SUCCESS, Fault, Outcome, Wire, of_wire
-from pointsman.proxy.local import LOOK_S, LocalBreaker, Standing
+from pointsman.proxy.local import LOOK_S, OVERDUE_UNKNOWN_S, LocalBreaker, Standing
 
-FAILURES = 3
+FAILURES = 2
 OUTCOMES = (
     of_wire(Wire.RESET),
     of_wire(Wire.RESET),
@@ -21,7 +21,7 @@ OUTCOMES = (
     Outcome(Fault.QUOTA),
 )
 
-lanes = st.tuples(st.sampled_from("ab"), st.booleans())
+lanes = st.sampled_from((("a", True), ("a", True), ("a", False), ("b", True)))
 happenings = st.one_of(
     st.tuples(st.just("begin"), lanes),
     st.tuples(st.just("begin"), lanes),
@@ -103,13 +103,37 @@ def test_failures_trouble_at_once() -> None:
     assert played.check() == 1
 
 
-def test_a_hang_troubles_with_the_next_look() -> None:
-    """Many unanswered for long: found by whoever looks first."""
+def hanging() -> Played:
+    """Many streams, unanswered for so long that one moment more is a hang."""
     played = Played()
     for _ in range(FAILURES):
         played.happens("begin", ("a", True))
+    played.happens("wait", OVERDUE_UNKNOWN_S)
     assert played.check() == 0
-    played.happens("wait", 40.0)
+    return played
+
+
+def test_a_hang_troubles_with_the_next_look() -> None:
+    """Within the time between two looks."""
+    played = hanging()
+    played.happens("wait", LOOK_S)
+    assert played.check() == 1
+
+
+def test_a_hang_that_the_long_look_has_noticed_troubles_at_once() -> None:
+    """Who took a note of it says so to the others."""
+    played = hanging()
+    played.happens("wait", LOOK_S / 2)
+    played.happens("look", ("a", True))
+    assert played.breaker.troubled(played.now_s) == {"a"}
+
+
+def test_who_is_on_trial_is_still_troubled() -> None:
+    """After the cooldown one request at a time may go there, and somebody has to see to that."""
+    played = Played()
+    for _ in range(FAILURES):
+        played.happens("fail", ("a", True))
+    played.happens("wait", 11.0)
     assert played.check() == 1
 
 
