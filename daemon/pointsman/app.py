@@ -251,6 +251,7 @@ def _add_control(process: Process, store: Store, tracer: "Tracer") -> None:
 
 
 def _add_proxy(process: Process, store: Store, tracer: "Tracer", name: str) -> None:
+    from pointsman.proxy.listening import warn_if_open  # noqa: PLC0415
     from pointsman.proxy.process import Proxy  # noqa: PLC0415
 
     settings = process.settings
@@ -259,9 +260,8 @@ def _add_proxy(process: Process, store: Store, tracer: "Tracer", name: str) -> N
     )
 
     async def reload(new: Settings) -> None:
-        try:
-            proxy.reload(new)
-        except OSError as error:
-            _log.error("reloaded, but the proxy keeps its old providers: {why}", why=str(error))
+        for why in proxy.reload(new):
+            _log.error("reloaded, but {why}", why=why)
 
+    warn_if_open(settings.proxy, keys=False)
     process.add("proxy", proxy.run, reload)

@@ -153,11 +153,25 @@ class TimeoutSettings(Section):
     response_s: PositiveSeconds = 600.0
 
 
+class TlsSettings(Section):
+    """The certificate that callers see, with its chain, and its key; both PEM.
+
+    `ca_file` and `server_name` are for requests of our own (synthetic ones): who must have signed the certificate
+    (else: one that the system trusts), and the name in it (else: the host of the proxy's address).
+    """
+
+    cert_file: str
+    key_file: str
+    ca_file: str | None = None
+    server_name: str | None = None
+
+
 class ProxySettings(Section):
-    """A proxy. `poll_interval_s` finds a new table when the hint was lost."""
+    """A proxy. It listens on HOST:PORT or unix:/PATH. `poll_interval_s` finds a new table when the hint was lost."""
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
+    tls: TlsSettings | None = None
     report_interval_s: PositiveSeconds = 1.0
     poll_interval_s: PositiveSeconds = 1.0
     local_failures: Annotated[int, Field(ge=1, le=1000)] = 5

@@ -11,12 +11,13 @@ from anyio.abc import TaskStatus
 from opentelemetry.trace import Tracer
 
 from pointsman import logs
-from pointsman.config.addresses import parse_listen
+from pointsman.config.errors import ConfigError
 from pointsman.config.models import Settings
 from pointsman.proxy.books import Books
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.feed import Feed
 from pointsman.proxy.forward import Forwarder
+from pointsman.proxy.listening import Door
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.local_admin import LocalAdmin
 from pointsman.proxy.outcomes import Ledger
@@ -34,7 +35,6 @@ log = logs.get("proxy")
 # connections to close.
 _CLOSE_S: Final = 0.5
 _SOCKET_PATH_MAX: Final = 107
-_BACKLOG: Final = 1024
 
 
 class Proxy:
@@ -81,18 +81,22 @@ class Proxy:
             poll_interval_s=own.poll_interval_s,
             changed=lambda wake: self._nudge(wake=wake),
         )
-        self._reporter = Reporter(
+        self._boot = boot
+        self._reporter = self._made_reporter(store)
+        self._door = Door(own)
+
+    def _made_reporter(self, store: Store) -> Reporter:
+        return Reporter(
             store,
             self._feed,
             self._books,
             self._pins,
-            proxy=name,
-            boot=boot,
-            environment=settings.environment,
-            fleet=settings.fleet,
-            interval_s=own.report_interval_s,
+            proxy=self._name,
+            boot=self._boot,
+            environment=self._settings.environment,
+            fleet=self._settings.fleet,
+            interval_s=self._settings.proxy.report_interval_s,
         )
-        self._boot = boot
 
     def _nudge(self, *, wake: bool) -> None:
         self._reporter.nudge(wake=wake)
@@ -104,14 +108,22 @@ class Proxy:
         """Ask `run` to drain and return."""
         self._stopping.set()
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: Settings) -> list[str]:
         """Take over providers, credentials, certificates and prices; requests under way keep the old ones.
 
-        What the served table still has and `settings` have no more stays until a table has it no more either.
-
-        Raises OSError, and keeps what was, when a CA file cannot be read.
+        What the served table still has and `settings` have no more stays until a table has it no more either. What
+        cannot be read stays as it was, and is what is returned, in words.
         """
-        self._feed.rebind(Trust.of(settings))
+        failed: list[str] = []
+        try:
+            self._door.take(settings.proxy)
+        except ConfigError as error:
+            failed.append(f"callers still get the old certificate: {error}")
+        try:
+            self._feed.rebind(Trust.of(settings))
+        except OSError as error:
+            failed.append(f"the proxy keeps its old providers: {error}")
+        return failed
 
     @property
     def ready(self) -> bool:
@@ -119,7 +131,10 @@ class Proxy:
         return self._feed.view is not None
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve. `task_status.started` gets "host:port" once callers can connect. Raises OSError if none can."""
+        """Serve. `task_status.started` gets the address once callers can connect. Raises OSError if none can.
+
+        The address is "host:port", "https://host:port" or "unix:/path".
+        """
         own = self._settings.proxy
         self._feed.load()
         pool = Pool(own.timeouts.connect_s)
@@ -154,13 +169,10 @@ class Proxy:
             self.stop()
 
     async def _serve(self, front: Front, task_status: TaskStatus[str]) -> None:
-        listen = parse_listen(self._settings.proxy.listen)
         admin = await self._admin(front)
         server: asyncio.Server | None = None
         try:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(front.connection, listen.host, listen.port, backlog=_BACKLOG)
-            address = _address(server)
+            server, address = await self._door.open(front.connection)
             self._reporter.started(address)
             log.info("the proxy listens", proxy=self._name, address=address)
             task_status.started(address)
@@ -172,6 +184,7 @@ class Proxy:
                 await self._reporter.flush()
                 if admin is not None:
                     await admin.cleanup()
+                self._door.gone()
                 self._socket_path.unlink(missing_ok=True)
 
     async def _drain(self, server: asyncio.Server, front: Front) -> None:
@@ -210,8 +223,3 @@ class Proxy:
             path.chmod(0o600)  # before it listens: nobody can have connected
             await web.SockSite(runner, unix.dup()).start()
         return runner
-
-
-def _address(server: asyncio.Server) -> str:
-    host, port = server.sockets[0].getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

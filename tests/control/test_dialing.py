@@ -1,0 +1,130 @@
+"""Proxies are asked where they say that they listen: over TLS, at unix sockets, and not where they must not be."""
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aiohttp import web
+
+from pointsman.config.models import ProxySettings
+from pointsman.control.dialing import Dialer, UnreachableError, url_of
+from pointsman.control.synthetic import Reply, send
+from pointsman.core.model import Family
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """An authority that only these tests trust."""
+    return trustme.CA()
+
+
+class Door:
+    """Stands where a proxy listens, and remembers the headers that came."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []
+
+    async def take(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked.append({name.lower(): value for name, value in request.headers.items()})
+        return web.Response(text="data: [DONE]")
+
+    @asynccontextmanager
+    async def open(self, site: Callable[[web.ServerRunner], web.BaseSite]) -> AsyncIterator[None]:
+        runner = web.ServerRunner(web.Server(self.take))
+        await runner.setup()
+        await site(runner).start()
+        yield
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def secure(door: Door, authority: trustme.CA, *names: str) -> AsyncIterator[str]:
+    """A door with a certificate for `names`; the address that a proxy would report."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*names).configure_cert(context)
+    runners: list[web.ServerRunner] = []
+
+    def site(runner: web.ServerRunner) -> web.BaseSite:
+        runners.append(runner)
+        return web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+
+    async with door.open(site):
+        yield f"https://127.0.0.1:{runners[0].addresses[0][1]}"
+
+
+@pytest.fixture
+def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
+    """What the configuration says of the proxies' certificates."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return {"cert_file": "/c.pem", "key_file": "/k.pem", "ca_file": str(tmp_path / "ca.pem")}
+
+
+async def sent(address: str, **proxy: Any) -> Reply:
+    """One synthetic request to the proxy that reports `address`."""
+    async with Dialer(ProxySettings.model_validate(proxy)) as dialer:
+        return await send(dialer, address, Family.OPENAI, b"{}", "google", 5.0)
+
+
+async def test_a_proxy_at_a_unix_socket_is_asked_there(tmp_path: Path) -> None:
+    """On its own machine it is reached like any other."""
+    door, path = Door(), str(tmp_path / "d.sock")
+    async with door.open(lambda runner: web.UnixSite(runner, path)):
+        reply = await sent(f"unix:{path}")
+    assert (reply.ok, len(door.asked)) == (True, 1)
+
+
+async def test_a_unix_socket_elsewhere_is_told_of(tmp_path: Path) -> None:
+    """It cannot be reached from another machine, and the error says so."""
+    with pytest.raises(UnreachableError, match="can be asked on its own machine only"):
+        await sent(f"unix:{tmp_path}/none.sock")
+
+
+async def test_a_proxy_with_tls_is_asked_over_tls(authority: trustme.CA, tls: dict[str, str]) -> None:
+    """Its certificate is one for its host, by the authority of proxy.tls.ca_file."""
+    door = Door()
+    async with secure(door, authority, "127.0.0.1") as address:
+        reply = await sent(address, tls=tls)
+    assert (reply.ok, len(door.asked)) == (True, 1)
+
+
+async def test_the_name_in_the_certificate_may_be_another(authority: trustme.CA, tls: dict[str, str]) -> None:
+    """Proxies are known by their addresses, certificates by a name: proxy.tls.server_name."""
+    door = Door()
+    async with secure(door, authority, "proxy.example") as address:
+        reply = await sent(address, tls=tls | {"server_name": "proxy.example"})
+    assert (reply.ok, len(door.asked)) == (True, 1)
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+async def test_a_certificate_that_is_not_trusted_is_told_of(
+    authority: trustme.CA, tls: dict[str, str], wrong: str
+) -> None:
+    """Nothing is asked, and the error names the two settings."""
+    door = Door()
+    signer = trustme.CA() if wrong == "authority" else authority
+    async with secure(door, signer, "proxy.example" if wrong == "name" else "127.0.0.1") as address:
+        with pytest.raises(
+            UnreachableError, match=r"not trusted: say who signed it with proxy\.tls\.ca_file"
+        ):
+            await sent(address, tls=tls)
+    assert door.asked == []
+
+
+async def test_an_authority_that_cannot_be_read_is_told_of(tls: dict[str, str]) -> None:
+    """The error names the file and the key."""
+    with pytest.raises(UnreachableError, match=r"proxy\.tls\.ca_file: /none\.pem is no certificate"):
+        await sent("https://127.0.0.1:1", tls=tls | {"ca_file": "/none.pem"})
+
+
+def test_where_a_proxy_is() -> None:
+    """One that listens on every address is asked on this machine; what is no address is asked nowhere."""
+    assert url_of("https://0.0.0.0:8480") == "https://127.0.0.1:8480"
+    assert url_of("https://[::]:8480") == "https://[::1]:8480"
+    with pytest.raises(UnreachableError, match="an address that is none"):
+        url_of("https://evil/path")
