@@ -263,5 +263,5 @@ def _add_proxy(process: Process, store: Store, tracer: "Tracer", name: str) -> N
         for why in proxy.reload(new):
             _log.error("reloaded, but {why}", why=why)
 
-    warn_if_open(settings.proxy, keys=False)
+    warn_if_open(settings.proxy, keys=bool(settings.proxy.keys))
     process.add("proxy", proxy.run, reload)

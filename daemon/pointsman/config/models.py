@@ -14,6 +14,9 @@ from pointsman.config.section import Name, PositiveSeconds, SecretRef, Section
 # A route is the model name that callers send, so it may look like one ("anthropic/claude-haiku-4-5").
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
 
+# What `pointsman keys new` prints: a caller's key stands nowhere.
+KeyHash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
 
 class ProbeSettings(Section):
     """How a provider is probed. `generate: false` spares its tokens; half-open then uses live trials."""
@@ -167,11 +170,18 @@ class TlsSettings(Section):
 
 
 class ProxySettings(Section):
-    """A proxy. It listens on HOST:PORT or unix:/PATH. `poll_interval_s` finds a new table when the hint was lost."""
+    """A proxy. It listens on HOST:PORT or unix:/PATH. `poll_interval_s` finds a new table when the hint was lost.
+
+    `keys`: name → hash of a caller's key; with none, everybody may. `synthetic_key` is the one that requests of our
+    own carry, to proxies on this machine, those that prove to be `tls.server_name`, and `synthetic_hosts`.
+    """
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
     tls: TlsSettings | None = None
+    keys: dict[Name, KeyHash] = {}  # noqa: RUF012 – pydantic copies it
+    synthetic_key: SecretRef | None = None
+    synthetic_hosts: tuple[str, ...] = ()
     report_interval_s: PositiveSeconds = 1.0
     poll_interval_s: PositiveSeconds = 1.0
     local_failures: Annotated[int, Field(ge=1, le=1000)] = 5

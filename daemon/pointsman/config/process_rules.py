@@ -15,6 +15,11 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
     control, proxy = settings.control, settings.proxy
     yield from _listen(settings)
     yield from _proxy(proxy)
+    ramps = (settings.ramp.canary, settings.ramp.failover, settings.ramp.failback)
+    if proxy.keys and proxy.synthetic_key is None and any(ramp.synthetic for ramp in ramps):
+        text = "the proxies want a key, and synthetic requests (ramp: synthetic: true) have none"
+        cure = "make one (`pointsman keys new synthetic`), and write synthetic_key: env:NAME or file:/PATH"
+        yield Finding(("proxy", "keys"), text, cure, (("ramp",),))
     if control.lease_ttl_s < 2 * control.tick_interval_s:
         text = f"the lease of {plain(control.lease_ttl_s)} s could run out between two ticks"
         cure = f"write at least twice tick_interval_s: {plain(2 * control.tick_interval_s)}"
@@ -58,6 +63,17 @@ def _listen(settings: Settings) -> Iterator[Finding]:
 
 
 def _proxy(proxy: ProxySettings) -> Iterator[Finding]:
+    names: dict[str, str] = {}
+    for name, text in proxy.keys.items():
+        if names.setdefault(text, name) != name:
+            cure = "give each caller a key of its own (`pointsman keys new NAME`), or remove one"
+            yield Finding(("proxy", "keys", name), "another name has the same key", cure)
+    for index, host in enumerate(proxy.synthetic_hosts):
+        try:
+            addresses.parse_host(host)
+        except ValueError:
+            place = ("proxy", "synthetic_hosts", index)
+            yield Finding(place, "this is no host", "write HOST or HOST:PORT")
     if proxy.tls is not None:
         for name in ("cert_file", "key_file", "ca_file"):
             value = getattr(proxy.tls, name)

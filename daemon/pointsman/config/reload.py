@@ -22,6 +22,9 @@ NEEDS_RESTART: Final[tuple[KeyPath, ...]] = (
 
 # What of these applies at once all the same: what is read again whenever it is needed.
 AT_ONCE: Final[tuple[KeyPath, ...]] = (
+    ("proxy", "keys"),
+    ("proxy", "synthetic_key"),
+    ("proxy", "synthetic_hosts"),
     ("proxy", "tls", "cert_file"),
     ("proxy", "tls", "key_file"),
     ("proxy", "tls", "ca_file"),
@@ -80,7 +83,8 @@ def _under(path: KeyPath, prefixes: tuple[KeyPath, ...]) -> bool:
 def _proxy(old: ProxySettings, new: ProxySettings) -> ProxySettings:
     """The old section with what of the new one applies at once. Whether there is TLS at all does not."""
     both = old.tls is not None and new.tls is not None
-    return old.model_copy(update={"tls": new.tls if both else old.tls})
+    at_once = {name: getattr(new, name) for name in ("keys", "synthetic_key", "synthetic_hosts")}
+    return old.model_copy(update={**at_once, "tls": new.tls if both else old.tls})
 
 
 def _differences(path: KeyPath, old: Any, new: Any) -> Iterator[tuple[KeyPath, str]]:

@@ -1,7 +1,8 @@
 """Calls to proxies at the addresses that they report: "host:port", "https://host:port" or "unix:/path".
 
 What a proxy reports comes from the store, which is not trusted. So a certificate is asked for what this process's own
-configuration says (`proxy.tls`: who signs it, which name is in it).
+configuration says (`proxy.tls`: who signs it, which name is in it), and the key (`proxy.synthetic_key`) goes to this
+machine, to who proves to be `proxy.tls.server_name`, and to `proxy.synthetic_hosts` only.
 """
 
 import ssl
@@ -10,8 +11,10 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from pointsman.config.addresses import UNIX, Listen, parse_door
+from pointsman import logs
+from pointsman.config.addresses import UNIX, Listen, parse_door, parse_host
 from pointsman.config.models import ProxySettings
+from pointsman.config.secrets import SecretError, resolve
 
 _HTTPS: Final = "https://"
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, never listened on
@@ -48,6 +51,8 @@ class Dialer:
     def reconfigure(self, settings: ProxySettings) -> None:
         """From now on ask like this."""
         self._tls = settings.tls
+        self._key = settings.synthetic_key or ""
+        self._hosts = [parse_host(text) for text in settings.synthetic_hosts]
         self._context: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
@@ -66,6 +71,8 @@ class Dialer:
         Raises UnreachableError, here or when it is entered, if it must not or cannot be asked (see `unreachable`).
         """
         place = place_of(address)
+        if self._key:
+            headers = headers | {"authorization": f"Bearer {self.key_for(address)}"}
         tls: dict[str, Any] = {}
         if address.startswith(_HTTPS):
             tls["ssl"] = self._trust()
@@ -73,6 +80,23 @@ class Dialer:
                 tls["server_hostname"] = self._tls.server_name
         url = url_of(address) + path
         return self._session(place).post(url, data=body, headers=headers, allow_redirects=False, **tls)
+
+    def key_for(self, address: str) -> str:
+        """The key of synthetic requests for the proxy at `address`. Raises UnreachableError if it must not have it."""
+        place = place_of(address)
+        proven = address.startswith(_HTTPS) and self._tls is not None and self._tls.server_name is not None
+        named = any(host == place.host.lower() and port in {None, place.port} for host, port in self._hosts)
+        if not (proven or named or not place.open):
+            raise UnreachableError(
+                f"the key of proxy.synthetic_key is not sent to {address}, which a proxy reports to the store: add its "
+                "host to proxy.synthetic_hosts, or set proxy.tls.server_name"
+            )
+        try:
+            key = resolve(self._key).reveal()
+        except SecretError as error:
+            raise UnreachableError(f"proxy.synthetic_key: {error}") from None
+        logs.register_secret(key)
+        return key
 
     def _trust(self) -> ssl.SSLContext:
         if self._context is None:

@@ -80,6 +80,11 @@ async def send(
         return Reply(ok=False, why=f"no whole answer within {limit_s:g} s")
     except (aiohttp.ClientError, OSError) as error:
         return Reply(ok=False, why=f"the connection broke: {type(error).__name__}")
+    if response.status == 401 and "x-pointsman-table" not in response.headers:
+        raise UnreachableError(
+            f"the proxy at {address} refuses synthetic requests: make a key (`pointsman keys new synthetic`), put its "
+            "hash into the proxies' proxy.keys, and itself where proxy.synthetic_key says here"
+        )
     attempts = response.headers.get("x-pointsman-attempt", "")
     why = f"HTTP {response.status}" if response.status != 200 else ""
     # The proxy ends a broken stream with the family's error event, and passes on those of providers.

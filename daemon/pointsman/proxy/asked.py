@@ -30,6 +30,8 @@ class Asked:
         self.http10 = http10
         self.keep = keep
         self.is_head = method == "HEAD"
+        # What CallerKeys found: (by which of them, the name of the key).
+        self.verdict: tuple[object, str] | None = None
         self._lines: dict[tuple[Collection[str], bool], bytes] = {}
         self._keys: dict[str, int] = {}
 

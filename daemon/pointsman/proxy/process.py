@@ -14,6 +14,7 @@ from pointsman import logs
 from pointsman.config.errors import ConfigError
 from pointsman.config.models import Settings
 from pointsman.proxy.books import Books
+from pointsman.proxy.callers import CallerKeys
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.feed import Feed
 from pointsman.proxy.forward import Forwarder
@@ -84,6 +85,8 @@ class Proxy:
         self._boot = boot
         self._reporter = self._made_reporter(store)
         self._door = Door(own)
+        self._keys = CallerKeys(own.keys) if own.keys else None
+        self._front: Front | None = None
 
     def _made_reporter(self, store: Store) -> Reporter:
         return Reporter(
@@ -115,6 +118,15 @@ class Proxy:
         cannot be read stays as it was, and is what is returned, in words.
         """
         failed: list[str] = []
+        # An empty list of keys lets nobody in where there were some: to open a door takes a restart.
+        if settings.proxy.keys or self._keys is not None:
+            self._keys = CallerKeys(settings.proxy.keys)
+        if self._front is not None:
+            self._front.keys = self._keys
+        if self._keys is not None and not settings.proxy.keys:
+            failed.append(
+                "nobody is let in: proxy.keys has none any more; add one, or restart to let everybody in"
+            )
         try:
             self._door.take(settings.proxy)
         except ConfigError as error:
@@ -150,6 +162,8 @@ class Proxy:
             self._tracer,
             body_bytes_max=own.max_body_mb << 20,
         )
+        front.keys = self._keys
+        self._front = front
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._stop_when_cancelled)
             with anyio.CancelScope(shield=True):

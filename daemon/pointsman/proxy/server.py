@@ -24,6 +24,7 @@ from pointsman.proxy.api import (
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.body import BodyError
 from pointsman.proxy.caller import CallerConnection
+from pointsman.proxy.callers import CallerKeys, Doorkeeper
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.job import Job
 from pointsman.proxy.reader import Inbound
@@ -58,6 +59,9 @@ class Front:
         self._ring = ring
         self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
         self.body_bytes_max = body_bytes_max
+        # None: everybody may. Another one counts from the next request on.
+        self.keys: CallerKeys | None = None
+        self._doorkeeper = Doorkeeper()
         self.in_flight = 0
         self._idle = anyio.Event()
         self._gone = anyio.Event()
@@ -142,6 +146,8 @@ class Front:
                 return self._ready(self._view())
         family = FAMILY_OF.get(api) if api else None
         family = family or _family(asked)
+        if self.keys is not None and not self.keys.name_of(asked):
+            return self._doorkeeper.refuse(family, connection.remote)
         view = self._view()
         if view is None:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
