@@ -172,12 +172,15 @@ class TlsSettings(Section):
 class ProxySettings(Section):
     """A proxy. It listens on HOST:PORT or unix:/PATH. `poll_interval_s` finds a new table when the hint was lost.
 
+    `workers`: so many processes on one address, each a proxy of its own called NAME.1 and so on.
+
     `keys`: name → hash of a caller's key; with none, everybody may. `synthetic_key` is the one that requests of our
     own carry, to proxies on this machine, those that prove to be `tls.server_name`, and `synthetic_hosts`.
     """
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     tls: TlsSettings | None = None
     keys: dict[Name, KeyHash] = {}  # noqa: RUF012 – pydantic copies it
     synthetic_key: SecretRef | None = None

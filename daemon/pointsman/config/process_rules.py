@@ -29,7 +29,8 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
         cure = f"write at least twice proxy.report_interval_s: {plain(2 * proxy.report_interval_s)}"
         yield Finding(("policy", "proxy_lost_s"), text, cure, (("proxy",),))
     if settings.state_dir is not None:
-        yield from _state_dir(settings.state_dir, proxy.name or "")
+        number = f".{proxy.workers}" if proxy.workers > 1 else ""
+        yield from _state_dir(settings.state_dir, f"{proxy.name or ''}{number}")
 
 
 def absolute(path: KeyPath, value: str) -> Iterator[Finding]:

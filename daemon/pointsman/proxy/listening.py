@@ -9,9 +9,10 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from pointsman import logs
 from pointsman.config.addresses import Listen, parse_door
@@ -74,13 +75,21 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted")
 
 
-class Door:
-    """Where a proxy listens. `open` it once. `shared`: a unix socket that is bound already, and stays."""
+class Place(NamedTuple):
+    """An address that several processes listen at: their own sockets beside each other, or one unix socket of all."""
 
-    def __init__(self, settings: ProxySettings, shared: socket.socket | None = None) -> None:
+    listen: Listen
+    shared: socket.socket | None = None
+
+
+class Door:
+    """Where a proxy listens. `open` it once; at a `place`, others do so too."""
+
+    def __init__(self, settings: ProxySettings, place: Place | None = None) -> None:
         """Raises ConfigError for a certificate that is none."""
-        self._listen = parse_door(settings.listen)
-        self._shared = shared
+        self._listen = place.listen if place else parse_door(settings.listen)
+        self._reuse_port = True if place and not place.shared else None
+        self._shared = place.shared if place else None
         self._made = ""
         self._certificate = Certificate(settings.tls) if settings.tls is not None else None
 
@@ -103,6 +112,7 @@ class Door:
             listen.host,
             listen.port,
             backlog=BACKLOG,
+            reuse_port=self._reuse_port,
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_S if tls else None,
         )
@@ -123,6 +133,45 @@ def warn_if_open(settings: ProxySettings, *, keys: bool) -> None:
             "your money. Set proxy.tls and proxy.keys (`pointsman keys new`), or listen on 127.0.0.1 or unix:/PATH",
             listen=settings.listen,
         )
+
+
+@contextmanager
+def claimed(settings: ProxySettings) -> Iterator[Place]:
+    """Inside the block the address is held for the processes that get the place, against everybody else.
+
+    Raises OSError if somebody has it.
+    """
+    listen = parse_door(settings.listen)
+    with ExitStack() as stack:
+        if listen.path:
+            bound = stack.enter_context(bind_unix(listen.path))
+            stack.callback(Path(listen.path).unlink, missing_ok=True)
+            yield Place(listen, bound)
+            return
+        found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, *_, address in dict.fromkeys(found):
+            if listen.port:  # beside whoever shares it we could bind as well: so ask for it alone first
+                _bound(family, (address[0], listen.port), shared=False).close()
+            held = stack.enter_context(_bound(family, (address[0], listen.port), shared=True))
+            listen = listen._replace(port=held.getsockname()[1])
+        yield Place(listen)
+
+
+def _bound(family: int, address: tuple[Any, int], *, shared: bool) -> socket.socket:
+    """A socket that holds an address without listening there."""
+    made = socket.socket(family)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        why = f"proxy.listen: nobody can listen on {address[0]}, port {address[1]}: {error.strerror}"
+        raise OSError(error.errno, why) from None
+    return made
 
 
 def bind_unix(path: str) -> socket.socket:

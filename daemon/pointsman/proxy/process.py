@@ -18,7 +18,7 @@ from pointsman.proxy.callers import CallerKeys
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.feed import Feed
 from pointsman.proxy.forward import Forwarder
-from pointsman.proxy.listening import Door
+from pointsman.proxy.listening import Door, Place
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.local_admin import LocalAdmin
 from pointsman.proxy.outcomes import Ledger
@@ -53,7 +53,9 @@ class Proxy:
         store: Store,
         state_dir: Path,
         tracer: Tracer,
+        place: Place | None = None,
     ) -> None:
+        """`place`: where others listen too. Raises ConfigError for a certificate that is none."""
         self._settings = settings
         self._name = name
         self._tracer = tracer
@@ -84,7 +86,7 @@ class Proxy:
         )
         self._boot = boot
         self._reporter = self._made_reporter(store)
-        self._door = Door(own)
+        self._door = Door(own, place)
         self._keys = CallerKeys(own.keys) if own.keys else None
         self._front: Front | None = None
 
