@@ -176,6 +176,7 @@ class ProxySettings(Section):
 
     `keys`: name → hash of a caller's key; with none, everybody may. `synthetic_key` is the one that requests of our
     own carry, to proxies on this machine, those that prove to be `tls.server_name`, and `synthetic_hosts`.
+    `access_log`: a line of JSON per request, to standard error or to `access_log_file`.
     """
 
     name: Name | None = None
@@ -192,6 +193,8 @@ class ProxySettings(Section):
     max_body_mb: Annotated[int, Field(ge=1, le=1024)] = 64
     ping_after_s: PositiveSeconds = 15.0
     drain_s: PositiveSeconds = 30.0
+    access_log: bool = False
+    access_log_file: str | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
 
 

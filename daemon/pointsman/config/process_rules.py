@@ -64,6 +64,11 @@ def _listen(settings: Settings) -> Iterator[Finding]:
 
 
 def _proxy(proxy: ProxySettings) -> Iterator[Finding]:
+    if proxy.access_log_file is not None:
+        yield from absolute(("proxy", "access_log_file"), proxy.access_log_file)
+        if not proxy.access_log:
+            text = "nothing is written there, for there is no access log"
+            yield Finding(("proxy", "access_log_file"), text, "write access_log: true, or remove this")
     names: dict[str, str] = {}
     for name, text in proxy.keys.items():
         if names.setdefault(text, name) != name:

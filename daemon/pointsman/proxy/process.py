@@ -13,6 +13,7 @@ from opentelemetry.trace import Tracer
 from pointsman import logs
 from pointsman.config.errors import ConfigError
 from pointsman.config.models import Settings
+from pointsman.proxy.access_log import AccessLog
 from pointsman.proxy.books import Books
 from pointsman.proxy.callers import CallerKeys
 from pointsman.proxy.clock import StoreClock
@@ -21,6 +22,7 @@ from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.listening import Door, Place
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.local_admin import LocalAdmin
+from pointsman.proxy.logged import LoggedFront
 from pointsman.proxy.outcomes import Ledger
 from pointsman.proxy.pins import Pins
 from pointsman.proxy.provider import Pool
@@ -89,6 +91,7 @@ class Proxy:
         self._door = Door(own, place)
         self._keys = CallerKeys(own.keys) if own.keys else None
         self._front: Front | None = None
+        self._access_log = AccessLog(own.access_log_file) if own.access_log else None
 
     def _made_reporter(self, store: Store) -> Reporter:
         return Reporter(
@@ -130,6 +133,11 @@ class Proxy:
                 "nobody is let in: proxy.keys has none any more; add one, or restart to let everybody in"
             )
         try:
+            if self._access_log is not None:
+                self._access_log.reopen()
+        except ConfigError as error:
+            failed.append(f"the access log goes on where it was: {error}")
+        try:
             self._door.take(settings.proxy)
         except ConfigError as error:
             failed.append(f"callers still get the old certificate: {error}")
@@ -155,17 +163,7 @@ class Proxy:
         forwarder = Forwarder(
             self._books, self._pins, lambda: self._feed.view, own.timeouts, ping_after_s=own.ping_after_s
         )
-        front = Front(
-            forwarder,
-            pool,
-            lambda: self._feed.view,
-            lambda: self._feed.stale_s,
-            self._ring,
-            self._tracer,
-            body_bytes_max=own.max_body_mb << 20,
-        )
-        front.keys = self._keys
-        self._front = front
+        front = self._front = self._made_front(forwarder, pool)
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._stop_when_cancelled)
             with anyio.CancelScope(shield=True):
@@ -176,6 +174,17 @@ class Proxy:
                     pool.close()
                     tasks.cancel_scope.cancel()
             outer.cancel_scope.cancel()
+
+    def _made_front(self, forwarder: Forwarder, pool: Pool) -> Front:
+        parts = forwarder, pool, lambda: self._feed.view, lambda: self._feed.stale_s, self._ring, self._tracer
+        body_bytes_max = self._settings.proxy.max_body_mb << 20
+        if self._access_log is None:
+            front = Front(*parts, body_bytes_max=body_bytes_max)
+        else:
+            self._access_log.start()
+            front = LoggedFront(*parts, body_bytes_max=body_bytes_max, log=self._access_log, proxy=self._name)
+        front.keys = self._keys
+        return front
 
     async def _stop_when_cancelled(self) -> None:
         """Whoever cancels `run` asks it to drain; everything else in it is shielded until that is done."""
@@ -201,6 +210,8 @@ class Proxy:
                 if admin is not None:
                     await admin.cleanup()
                 self._door.gone()
+                if self._access_log is not None:
+                    self._access_log.close()
                 self._socket_path.unlink(missing_ok=True)
 
     async def _drain(self, server: asyncio.Server, front: Front) -> None:
