@@ -131,6 +131,26 @@ async def test_official_clients_read_the_refusal(world: Any, running_proxy: Any)
             assert message.content
 
 
+@pytest.mark.parametrize("invited", [True, False], ids=["expects 100", "just sends"])
+async def test_a_strangers_large_body_is_not_taken(world: Any, running_proxy: Any, invited: bool) -> None:
+    """It is refused before its end, without an invitation; somebody with a key is invited."""
+    await chat(world)
+    length = ("Content-Length: 1000000", *(("Expect: 100-continue",) if invited else ()))
+    part = b"" if invited else b" " * 100_000
+    async with running_proxy(keys=KEYS) as caller:
+        async with connected(caller.url) as wire:
+            await wire.send(post(part, *length, length=False))
+            reply = await wire.reply()
+            assert (reply.status, reply.interim, reply.says_close) == (401, [], True)
+        async with connected(caller.url) as wire:
+            body = b'{"model":"chat","messages":[]}'
+            head = (f"Content-Length: {len(body)}", "Expect: 100-continue", f"X-Api-Key: {ANN}")
+            await wire.send(post(b"", *head, length=False))
+            assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await wire.send(body)
+            assert (await wire.reply()).status == 200
+
+
 @pytest.mark.parametrize("path", ["/", "/-/health", "/-/ready"])
 async def test_signs_of_life_need_no_key(world: Any, running_proxy: Any, path: str) -> None:
     """Whoever balances load has none."""

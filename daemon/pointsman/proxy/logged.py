@@ -8,7 +8,7 @@ from pointsman.proxy.access_log import AccessLog, Line
 from pointsman.proxy.api import Reply
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.caller import CallerConnection
-from pointsman.proxy.http1 import HttpError, bodiless
+from pointsman.proxy.http1 import bodiless
 from pointsman.proxy.job import Job
 from pointsman.proxy.judging import Head
 from pointsman.proxy.reader import Inbound
@@ -90,11 +90,11 @@ class LoggedConnection(CallerConnection):
         is_head = self.entry is not None and self.entry.asked is not None and self.entry.asked.is_head
         return 0 if bodiless(status, is_head=is_head) else length
 
-    def _refuse(self, objection: HttpError) -> None:
+    def _turn_away(self, reply: Reply) -> None:
         self.entry = _Entry(self._reader.reading)
-        self.entry.status = objection.status
+        self.entry.status, self.entry.bytes_out = reply.status, len(reply.body)
         self._over("whole")
-        super()._refuse(objection)
+        super()._turn_away(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         entry = self.entry

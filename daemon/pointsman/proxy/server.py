@@ -35,6 +35,8 @@ from pointsman.proxy.view import View
 
 log = logs.get("proxy")
 
+# A smaller body of a stranger is read to its end, so that the connection can go on with a key.
+_STRANGERS_BYTES: Final = 1 << 16
 _TEXT: Final = b"text/plain; charset=utf-8"
 
 
@@ -134,6 +136,15 @@ class Front:
         """An error in the shape that the caller probably reads."""
         family = Family.OPENAI if asked is None else _family(asked)
         return error_response(family, status, why)
+
+    def stranger(self, connection: CallerConnection, request: Inbound) -> Reply | None:
+        """A large body is not read to its end, nor invited, for somebody without a key."""
+        asked = request.asked
+        if self.keys is None or self.keys.name_of(asked):
+            return None
+        if "expect" not in asked.low and sum(map(len, request.parts)) <= _STRANGERS_BYTES:
+            return None
+        return self._doorkeeper.refuse(_family(asked), connection.remote)
 
     def _dispatch(self, connection: CallerConnection, request: Inbound) -> Reply | None:
         """The proxy's own answer, or None: a transit gives it."""
