@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from pointsman.proxy.access_log import AccessLog, Line
 from pointsman.proxy.api import Reply
@@ -140,8 +140,11 @@ class LoggedConnection(CallerConnection):
 class LoggedFront(Front):
     """The public listener, with an access log. `proxy`: its name in the lines."""
 
-    def __init__(self, *args: Any, log: AccessLog, proxy: str, **named: Any) -> None:
-        super().__init__(*args, **named)
+    log: AccessLog
+    proxy: str
+
+    def write_to(self, log: AccessLog, proxy: str) -> None:
+        """Every request gets its line there, from now on."""
         self.log = log
         self.proxy = proxy
 

@@ -186,7 +186,8 @@ class Proxy:
             front = Front(*parts, bounds)
         else:
             self._access_log.start()
-            front = LoggedFront(*parts, bounds, log=self._access_log, proxy=self._name)
+            front = logged = LoggedFront(*parts, bounds)
+            logged.write_to(self._access_log, self._name)
         front.keys = self._keys
         return front
 
