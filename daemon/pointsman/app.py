@@ -38,6 +38,8 @@ from pointsman.store.keys import Keys
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from pointsman.proxy.listening import Place
+
 _log = logs.get("app")
 
 # A new leader's first look at every provider may take a little longer than its slowest answer.
@@ -58,7 +60,9 @@ Reload = Callable[[Settings], Awaitable[None]]
 class Process:
     """Named parts that run until a signal ends them all; each may say how it takes new settings."""
 
-    def __init__(self, settings: Settings, config_path: Path) -> None:
+    def __init__(self, settings: Settings, config_path: Path, *, patient: bool = False) -> None:
+        """`patient`: a second signal does not end it at once; whoever sends signals sees to that."""
+        self._patient = patient
         self.settings = settings
         self._config_path = config_path
         self._parts: list[tuple[str, Run]] = []
@@ -111,7 +115,10 @@ class Process:
                 _log.info("{signal}: stopping", signal=received.name)
                 systemd.notify("STOPPING=1")
                 group.cancel_scope.cancel()
-                return
+                break
+        if self._patient:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
 
     async def _reload(self) -> None:
         """Read the file again. Half a reload would be worse than none: it is checked as a whole first."""
@@ -141,12 +148,17 @@ async def run_control(settings: Settings, config_path: Path) -> None:
         await process.run()
 
 
-async def run_proxy(settings: Settings, config_path: Path, name: str | None = None) -> None:
-    """A proxy: routes by the last good table, with or without the rest. Returns after SIGTERM or SIGINT."""
+async def run_proxy(
+    settings: Settings, config_path: Path, name: str | None = None, place: "Place | None" = None
+) -> None:
+    """A proxy: routes by the last good table, with or without the rest. Returns after SIGTERM or SIGINT.
+
+    At a `place` it is one of several, whose parent obeys the signals: it hears one of them twice then.
+    """
     name = name or settings.proxy.name or socket.gethostname()
     async with _equipped(settings, "proxy", name) as (store, tracer):
-        process = Process(settings, config_path)
-        _add_proxy(process, store, tracer, name)
+        process = Process(settings, config_path, patient=place is not None)
+        _add_proxy(process, store, tracer, name, place)
         await process.run()
 
 
@@ -157,6 +169,10 @@ async def run_up(settings: Settings, config_path: Path, name: str | None = None)
         process = Process(settings, config_path)
         _add_control(process, store, tracer)
         _add_proxy(process, store, tracer, name)
+        if settings.proxy.workers > 1:
+            _log.warning(
+                "`pointsman up` runs one proxy, whatever proxy.workers says: it is for `pointsman proxy`"
+            )
         await process.run()
 
 
@@ -250,18 +266,27 @@ def _add_control(process: Process, store: Store, tracer: "Tracer") -> None:
     process.add("control", control.run, reload)
 
 
-def _add_proxy(process: Process, store: Store, tracer: "Tracer", name: str) -> None:
+def _add_proxy(
+    process: Process, store: Store, tracer: "Tracer", name: str, place: "Place | None" = None
+) -> None:
+    from pointsman.proxy.listening import warn_if_open  # noqa: PLC0415
     from pointsman.proxy.process import Proxy  # noqa: PLC0415
 
     settings = process.settings
     proxy = Proxy(
-        settings, name=name, boot=token_hex(8), store=store, state_dir=state_dir(settings), tracer=tracer
+        settings,
+        name=name,
+        boot=token_hex(8),
+        store=store,
+        state_dir=state_dir(settings),
+        tracer=tracer,
+        place=place,
     )
 
     async def reload(new: Settings) -> None:
-        try:
-            proxy.reload(new)
-        except OSError as error:
-            _log.error("reloaded, but the proxy keeps its old providers: {why}", why=str(error))
+        for why in proxy.reload(new):
+            _log.error("reloaded, but {why}", why=why)
 
+    if place is None:  # else the parent says it once
+        warn_if_open(settings.proxy, keys=bool(settings.proxy.keys))
     process.add("proxy", proxy.run, reload)

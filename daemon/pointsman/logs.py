@@ -38,6 +38,7 @@ _SHAPED: Final = re.compile(
             _NAMED,
             r"(?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]{4,}",
             r"\b(?:sk|rk|pk|gsk|xai|key)-[A-Za-z0-9_-]{8,}",
+            r"\bpm-[A-Za-z0-9_-]{40,}",
             r"\bAIza[A-Za-z0-9_-]{20,}",
             r"\b(?:AKIA|ASIA|ABSK)[A-Za-z0-9+/=]{12,}",
             r"(?P<query>[?&](?:key|token|api[-_]?key|access_token|sig|signature)=)[^\s&\"'#]+",

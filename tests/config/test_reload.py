@@ -82,6 +82,28 @@ def test_what_needs_a_restart_keeps_its_old_value(write: Write) -> None:
     assert result.settings.policy.live_failures == 9
 
 
+def test_keys_and_certificates_of_a_proxy_apply_at_once(write: Write) -> None:
+    """A key that is gone is gone now; whether there is TLS at all waits for a restart."""
+    one, two = "a" * 64, "b" * 64
+    tls = "tls: {cert_file: /c.pem, key_file: /k.pem}"
+    old = load(write(append=f"proxy: {{keys: {{ann: 'sha256:{one}'}}, {tls}}}\n"), {})
+    changed = f"keys: {{bob: 'sha256:{two}'}}, synthetic_key: 'env:K', {tls.replace('/c', '/d')}"
+    path = write(append=f"proxy: {{drain_s: 9, {changed}}}\n")
+    result = reload(old, path, {})
+    assert result.changes.restart == ("proxy.drain_s: 30 → 9",)
+    assert len(result.changes.live) == 4
+    assert list(result.settings.proxy.keys) == ["bob"]
+    assert result.settings.proxy.synthetic_key == "env:K"
+    assert result.settings.proxy.tls is not None
+    assert result.settings.proxy.tls.cert_file == "/d.pem"
+    assert result.settings.proxy.drain_s == 30
+
+    without = reload(old, write(), {})
+    assert [line.split(":")[0] for line in without.changes.restart] == ["proxy.tls"]
+    assert without.settings.proxy.tls == old.proxy.tls
+    assert without.settings.proxy.keys == {}
+
+
 def test_what_may_be_a_secret_is_not_told(write: Write) -> None:
     """A header whose value looks like a key's changes without its value."""
     old = load(write(), {})

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import anyio
 import pytest
 from aiohttp import web
@@ -16,8 +15,9 @@ from opentelemetry.trace import NoOpTracer
 
 from pointsman.config.models import Settings
 from pointsman.config.plan import to_plan
+from pointsman.control.dialing import Dialer, UnreachableError, url_of
 from pointsman.control.process import serving
-from pointsman.control.synthetic import Reply, Synthetic, UnreachableError, deadline_s, send, url_of
+from pointsman.control.synthetic import Reply, Synthetic, deadline_s, send
 from pointsman.core.evidence import Report
 from pointsman.core.model import Decision, Family, State, Vantage
 from pointsman.core.ramp_model import Ramp, RampKind, RampPhase, RampPolicy, Step, Tally
@@ -168,8 +168,8 @@ async def test_nobody_at_the_address_ends_nothing(door: Door) -> None:
 
 
 async def sent(door: Door, family: Family = Family.OPENAI, limit_s: float = 5.0) -> Reply:
-    async with aiohttp.ClientSession() as session:
-        return await send(session, door.address, family, b"{}", "google", limit_s)
+    async with Dialer(SETTINGS.proxy) as dialer:
+        return await send(dialer, door.address, family, b"{}", "google", limit_s)
 
 
 async def test_a_reply_says_who_served_it(door: Door) -> None:

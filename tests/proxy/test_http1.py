@@ -1,169 +1,337 @@
-"""Heads as they are written, and those that could be read in two ways."""
+"""HTTP/1.1 (and 1.0) as callers may speak it: expectations, HEAD, pipelining, versions, sizes."""
 
-import http
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
 
+import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from rawhttp import CHAT, DEADLINE_S, chunks, connected, post
 
-from pointsman.proxy.asked import Asked
-from pointsman.proxy.headers import Pairs
-from pointsman.proxy.http1 import (
-    TARGET_BYTES_MAX,
-    HttpError,
-    bodiless,
-    check_head,
-    chunk,
-    request_head,
-    status_line,
-)
+from support import eventually
 
-HOST = (b"Host", b"proxy.example:8080")
+pytestmark = pytest.mark.anyio
+
+STREAM = json.dumps({"model": "chat", "stream": True, "messages": []}).encode()
+HEAD_AND_GET = ("/", "/-/health", "/-/ready")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def refusal(
-    target: bytes = b"/v1/messages", headers: Pairs | None = None, version: str = "1.1", method: str = "POST"
-) -> int:
-    """The status that a head is refused with, 0 if it is not."""
-    asked = Asked(method, target, [HOST] if headers is None else headers, http10=version == "1.0")
-    try:
-        check_head(asked, version)
-    except HttpError as error:
-        return error.status
-    return 0
+@pytest.fixture
+async def front(world: Any, running_proxy: Any) -> AsyncIterator[tuple[Any, Any]]:
+    """A caller of a proxy that takes 1 MiB, and the one provider behind it."""
+    fake = await world.provider("a")
+    world.route("chat", chain="a")
+    await world.publish()
+    async with running_proxy(max_body_mb=1) as caller:
+        yield caller, fake
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        b"proxy",
-        b"proxy:80",
-        b"proxy:",
-        b"127.0.0.1",
-        b"[::1]:80",
-        b"[2001:db8::7]",
-        b"",
-        b"a_b.example",
-        b"%41",
-    ],
-)
-def test_a_host_is_taken(host: bytes) -> None:
-    """Names, addresses of both kinds, with a port or without, and nothing at all."""
-    assert refusal(headers=[(b"Host", host)]) == 0
+def nonced(nonce: str) -> bytes:
+    """A chat that says `nonce`."""
+    return json.dumps({"model": "chat", "messages": [{"role": "user", "content": f"<{nonce}>"}]}).encode()
 
 
-@pytest.mark.parametrize(
-    "host",
-    [b"a b", b"a, b", b"a/b", b"u@a", b"a:b", b"a:123456", b"::1", b"[::1", b"[x]", b"a?b", b"a\\b", b"\xe4"],
-)
-def test_what_is_no_host_is_refused(host: bytes) -> None:
-    """One that somebody else could read as another host."""
-    assert refusal(headers=[(b"Host", host)]) == 400
+class Echo:
+    """A script: every answer holds its request's nonce. Those named in `held` wait until they are let go."""
+
+    def __init__(self, *held: str) -> None:
+        self.held = {nonce: asyncio.Event() for nonce in held}
+        self.come: list[str] = []
+        self.hung_up = 0
+
+    async def __call__(self, provider: Any, reader: Any, writer: Any) -> None:
+        try:
+            while True:
+                found = re.search(rb"<(\w+)>", await provider.request(reader))
+                assert found
+                nonce = found[1].decode()
+                self.come.append(nonce)
+                if nonce in self.held:
+                    await self._hold(nonce, reader)
+                body = json.dumps({"id": nonce, "choices": []}).encode()
+                head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                writer.write(head % len(body) + body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.hung_up += 1
+
+    async def _hold(self, nonce: str, reader: Any) -> None:
+        """Until it is let go; ConnectionError when nobody waits any more."""
+        let_go, gone = asyncio.ensure_future(self.held[nonce].wait()), asyncio.ensure_future(reader.read(1))
+        await asyncio.wait({let_go, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not let_go.done():
+            let_go.cancel()
+            raise ConnectionError
+        gone.cancel()
+        await asyncio.wait({gone})
 
 
-def test_there_is_one_host() -> None:
-    """HTTP/1.1 has to name it, once; HTTP/1.0 need not."""
-    assert refusal(headers=[]) == 400
-    assert refusal(headers=[HOST, HOST]) == 400
-    assert refusal(headers=[], version="1.0") == 0
+async def echoing(world: Any, *held: str) -> Echo:
+    """A provider a that echoes, on the route "chat"."""
+    echo = Echo(*held)
+    await world.scripted("a", echo)
+    world.route("chat", chain="a")
+    await world.publish()
+    return echo
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        (b"/", 0),
-        (b"/v1/messages?beta=true&x=http://other", 0),
-        (b"http://proxy.example:8080/v1/messages", 0),
-        (b"HTTPS://PROXY.example:8080?beta=true", 0),
-        (b"http://proxy.example/v1/messages", 400),
-        (b"http://other.example:8080/v1/messages", 400),
-        (b"http://proxy.example:8080@other/v1", 400),
-        (b"ftp://proxy.example:8080/v1", 400),
-        (b"//proxy.example:8080/v1", 0),
-        (b"*", 400),
-        (b"v1/messages", 400),
-        (b"/v1/messages#part", 400),
-        (b"/" + b"a" * TARGET_BYTES_MAX, 414),
-    ],
-)
-def test_a_target_is_a_path_of_this_host(target: bytes, status: int) -> None:
-    """Or a whole URL of it; to forward to others is not this proxy's business."""
-    assert refusal(target) == status
+# --- Expect
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "version", "status"),
-    [
-        (b"Transfer-Encoding", b"Chunked", "1.1", 0),
-        (b"Transfer-Encoding", b"chunked", "1.0", 400),
-        (b"Transfer-Encoding", b"gzip, chunked", "1.1", 501),
-        (b"Transfer-Encoding", b"", "1.1", 501),
-        (b"Expect", b"100-Continue", "1.1", 0),
-        (b"Expect", b"200-ok", "1.1", 417),
-        (b"X-Mark", b"mark", "2.0", 505),
-        (b"X-Mark", b"mark", "0.9", 505),
-    ],
-)
-def test_what_is_not_spoken_is_refused(name: bytes, value: bytes, version: str, status: int) -> None:
-    """Other codings, other expectations, other versions, each with its own status."""
-    assert refusal(headers=[HOST, (name, value)], version=version) == status
+async def test_continue_is_said_before_the_body_comes(front: Any) -> None:
+    """Who waits for 100 gets it, then the answer; the provider is not told of the expectation."""
+    caller, fake = front
+    head, _, body = post(CHAT, "Expect: 100-continue").partition(b"\r\n\r\n")
+    async with connected(caller.url) as wire:
+        await wire.send(head + b"\r\n\r\n")
+        with anyio.fail_after(DEADLINE_S):
+            assert await wire.reader.readexactly(len(CONTINUE)) == CONTINUE
+        await wire.send(body)
+        reply = await wire.reply()
+    assert (reply.status, reply.interim) == (200, [])
+    assert fake.requests.last.header("expect") == ""
 
 
-def test_there_is_no_connect() -> None:
-    """A tunnel would lead past everything."""
-    assert refusal(b"/", method="CONNECT") == 501
+@pytest.mark.parametrize("framing", [f"Content-Length: {2 << 20}", "Content-Length: 99999999999"])
+async def test_what_is_too_large_is_refused_before_it_is_sent(front: Any, framing: str) -> None:
+    """413 in place of 100: the caller need not send what nobody takes."""
+    caller, fake = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(b"", "Expect: 100-continue", framing, length=False))
+        reply = await wire.reply()
+    assert (reply.status, reply.interim) == (413, [])
+    assert fake.requests.total == 0
 
 
-def test_codings_in_two_lines_are_read_as_one_list() -> None:
-    """chunked twice, or something before it, is not chunked."""
-    assert refusal(headers=[HOST, (b"Transfer-Encoding", b"x"), (b"Transfer-Encoding", b"chunked")]) == 501
+@pytest.mark.parametrize("expectation", ["200-ok", "100-continue, more", "101-continue"])
+async def test_another_expectation_is_refused(front: Any, expectation: str) -> None:
+    """417, and nothing is forwarded (RFC 9110 10.1.1)."""
+    caller, fake = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(CHAT, f"Expect: {expectation}"))
+        assert (await wire.reply()).status == 417
+    assert fake.requests.total == 0
 
 
-@pytest.mark.parametrize(
-    ("length", "framing"),
-    [(None, b"\r\n"), (0, b"Content-Length: 0\r\n\r\n"), (12, b"Content-Length: 12\r\n\r\n")],
-)
-def test_a_request_says_how_long_its_body_is(length: int | None, framing: bytes) -> None:
-    """The provider's own lines come first, and a request without a body has no framing."""
-    head = request_head("GET", b"/v1/files?a=b", b"X-Mark: mark\r\n", b"Host: a\r\n", length)
-    assert head == b"GET /v1/files?a=b HTTP/1.1\r\nHost: a\r\nX-Mark: mark\r\n" + framing
+async def test_http_1_0_is_never_told_to_continue(front: Any) -> None:
+    """Its clients do not know interim answers (RFC 9110 10.1.1)."""
+    caller, _ = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(CHAT, "Expect: 100-continue", version="1.0"))
+        reply = await wire.reply()
+    assert (reply.status, reply.interim) == (200, [])
 
 
-def test_a_status_line_keeps_another_reason() -> None:
-    """The usual one stands there by itself; what the provider said instead is kept, also for a strange status."""
-    assert status_line(200) == status_line(200, b"OK") == b"HTTP/1.1 200 OK\r\n"
-    assert status_line(200, b"Fine") == b"HTTP/1.1 200 Fine\r\n"
-    assert status_line(404, b"Found") == b"HTTP/1.1 404 Found\r\n"
-    assert status_line(529, b"Overloaded") == b"HTTP/1.1 529 Overloaded\r\n"
-    assert status_line(529) == b"HTTP/1.1 529 \r\n"
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_too_large_is_refused(front: Any, chunked: bool) -> None:
+    """413 as soon as it is known, however it is framed, and nothing is forwarded."""
+    caller, fake = front
+    body = b'{"model":"chat","pad":"' + b"x" * (2 << 20) + b'"}'
+    framed = chunks(body, 1 << 16) if chunked else body
+    headers = ("Transfer-Encoding: chunked",) if chunked else ()
+    async with connected(caller.url) as wire, anyio.create_task_group() as tasks:
+        tasks.start_soon(wire.send, post(framed, *headers, length=not chunked))
+        assert (await wire.reply()).status == 413
+        tasks.cancel_scope.cancel()
+    assert fake.requests.total == 0
 
 
-@pytest.mark.parametrize("status", [status.value for status in http.HTTPStatus])
-def test_which_answers_have_no_body(status: int) -> None:
-    """Those to HEAD, 1xx, 204 and 304 end with their head."""
-    assert bodiless(status, is_head=True)
-    assert bodiless(status, is_head=False) is (status < 200 or status in {204, 304})
+# --- HEAD
 
 
-@given(st.binary(min_size=1, max_size=300))
-def test_a_chunk_says_how_long_it_is(data: bytes) -> None:
-    """In hexadecimal, and its bytes are as they were."""
-    size, _, rest = chunk(data).partition(b"\r\n")
-    assert (int(size, 16), rest) == (len(data), data + b"\r\n")
+@pytest.mark.parametrize("path", HEAD_AND_GET)
+async def test_head_is_get_without_the_body(front: Any, path: str) -> None:
+    """The same status and type, no body, and a length that is the one of GET if there is any."""
+    caller, _ = front
+    async with connected(caller.url) as wire:
+        await wire.send(f"HEAD {path} HTTP/1.1\r\nHost: proxy\r\n\r\n".encode())
+        head = await wire.reply("HEAD")
+        await wire.send(f"GET {path} HTTP/1.1\r\nHost: proxy\r\n\r\n".encode())
+        got = await wire.reply("GET")
+    assert (head.status, head.header("content-type")) == (got.status, got.header("content-type"))
+    assert head.status == 200
+    assert got.body
+    assert head.header("content-length") in {"", str(len(got.body))}
 
 
-@pytest.mark.parametrize(
-    ("target", "path", "query"),
-    [
-        (b"/v1/messages?beta=true", "/v1/messages", "beta=true"),
-        (b"/v1/messages", "/v1/messages", ""),
-        (b"http://proxy/v1/messages?a=://b/c", "/v1/messages", "a=://b/c"),
-        (b"http://proxy", "/", ""),
-        (b"http://proxy?a=b", "/", "a=b"),
-        (b"//v1/messages", "//v1/messages", ""),
-    ],
-)
-def test_a_target_is_read_as_path_and_query(target: bytes, path: str, query: str) -> None:
-    """With the host of a whole URL left out."""
-    asked = Asked("POST", target, [HOST])
-    assert (asked.path, asked.query) == (path, query)
+async def test_head_of_an_account_path_keeps_the_length(world: Any, running_proxy: Any) -> None:
+    """The provider's Content-Length is told, no body comes, and the connection serves the next request."""
+
+    async def script(provider: Any, reader: Any, writer: Any) -> None:
+        while True:
+            await provider.request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/pdf\r\ncontent-length: 1234\r\n\r\n")
+
+    provider = await world.scripted("a", script)
+    world.route("chat", chain="a")
+    await world.publish()
+    asked = b"HEAD /v1/files/file-1/content HTTP/1.1\r\nHost: proxy\r\n\r\n"
+    async with running_proxy() as caller, connected(caller.url) as wire:
+        for _ in range(2):
+            await wire.send(asked)
+            reply = await wire.reply("HEAD")
+            assert (reply.status, reply.header("content-length")) == (200, "1234")
+    assert provider.connections == 1
+
+
+# --- one after the other
+
+
+async def test_pipelined_requests_are_answered_in_order(world: Any, running_proxy: Any) -> None:
+    """Three in one segment, the first the slowest: three answers, each to its own, in their order."""
+    echo = await echoing(world, "one")
+    async with running_proxy() as caller, connected(caller.url) as wire:
+        await wire.send(b"".join(post(nonced(nonce)) for nonce in ("one", "two", "three")))
+        await eventually(lambda: "one" in echo.come)
+        echo.held["one"].set()
+        replies = [await wire.reply() for _ in range(3)]
+    assert [reply.json["id"] for reply in replies] == ["one", "two", "three"]
+
+
+async def test_who_pipelines_and_hangs_up_leaves_nothing(world: Any, running_proxy: Any) -> None:
+    """Two in one segment, gone before the first is answered: its provider is told, and others are served."""
+    echo = await echoing(world, "one", "two")
+    async with running_proxy() as caller:
+        async with connected(caller.url) as wire:
+            await wire.send(post(nonced("one")) + post(nonced("two")))
+            await eventually(lambda: "one" in echo.come)
+        await eventually(lambda: echo.hung_up >= len(echo.come))
+        async with connected(caller.url) as wire:
+            await wire.send(post(nonced("other")))
+            assert (await wire.reply()).json["id"] == "other"
+
+
+async def test_a_request_behind_a_stream_waits_for_its_end(front: Any) -> None:
+    """Nothing of the second answer stands within the first."""
+    caller, _ = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(STREAM) + post(CHAT))
+        first, second = await wire.reply(), await wire.reply()
+    assert first.body.endswith(b"data: [DONE]\n\n")
+    assert second.json["object"] == "chat.completion"
+
+
+async def test_trailers_do_not_begin_the_next_request(front: Any) -> None:
+    """They end with their request; the one behind it is read from its own first byte."""
+    caller, fake = front
+    body = chunks(CHAT).removesuffix(b"\r\n") + b"X-One: 1\r\nX-Two: 2\r\n\r\n"
+    async with connected(caller.url) as wire:
+        await wire.send(post(body, "Transfer-Encoding: chunked", length=False) + post(CHAT))
+        assert [(await wire.reply()).status for _ in range(2)] == [200, 200]
+    assert fake.requests.total == 2
+
+
+async def test_one_byte_at_a_time(front: Any) -> None:
+    """A request that comes in segments of one byte is a request like any other, its chunks included."""
+    caller, _ = front
+    sent = post(chunks(CHAT, 20), "Transfer-Encoding: chunked", length=False) + post(CHAT)
+    async with connected(caller.url) as wire:
+        for at in range(len(sent)):
+            await wire.send(sent[at : at + 1])
+            await asyncio.sleep(0)
+        assert [(await wire.reply()).status for _ in range(2)] == [200, 200]
+
+
+# --- versions and the end of connections
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+async def test_http_1_0_gets_no_chunks_and_an_end(front: Any, body: bytes) -> None:
+    """An old client reads up to the end of the connection, or up to a length."""
+    caller, _ = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(body, version="1.0"))
+        reply = await wire.reply()
+        assert await wire.rest() == b""
+    assert (reply.status, reply.chunked) == (200, False)
+    assert reply.body.endswith(b"[DONE]\n\n") if body is STREAM else reply.json["choices"]
+
+
+async def test_http_1_0_may_keep_its_connection(front: Any) -> None:
+    """Asked to, a whole answer has its length and says that the connection stays; it does."""
+    caller, _ = front
+    async with connected(caller.url) as wire:
+        for _ in range(2):
+            await wire.send(post(CHAT, "Connection: keep-alive", version="1.0"))
+            reply = await wire.reply()
+            assert (reply.status, reply.chunked) == (200, False)
+            assert reply.header("connection").lower() == "keep-alive"
+            assert reply.header("content-length") == str(len(reply.body))
+
+
+@pytest.mark.parametrize("said", ["close", "CLOSE", "x-other, close", "close, x-other"])
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+async def test_close_is_honoured(front: Any, said: str, body: bytes) -> None:
+    """The answer says that it is the last one, and it is."""
+    caller, _ = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(body, f"Connection: {said}") + post(body))
+        reply = await wire.reply()
+        assert (reply.status, reply.says_close) == (200, True)
+        assert await wire.rest() == b""
+
+
+async def test_the_absolute_form_is_understood(front: Any) -> None:
+    """A server accepts it, although clients send it to forward proxies only (RFC 9112 3.2.2)."""
+    caller, _ = front
+    authority = caller.url.removeprefix("http://")
+    async with connected(caller.url) as wire:
+        await wire.send(
+            post(CHAT, path=f"{caller.url}/v1/chat/completions").replace(b"proxy", authority.encode(), 1)
+        )
+        assert (await wire.reply()).status == 200
+
+
+# --- sizes
+
+
+def _line(length: int) -> str:
+    """A path and query of `length` bytes."""
+    path = "/v1/chat/completions?pad="
+    return path + "x" * (length - len(path))
+
+
+async def test_a_target_of_16_kib_passes(front: Any) -> None:
+    """With every byte of its query."""
+    caller, fake = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(CHAT, path=_line(16 << 10)))
+        assert (await wire.reply()).status == 200
+    assert fake.requests.last.target == _line(16 << 10)
+
+
+@pytest.mark.parametrize("kib", [32, 64, 1024])
+async def test_a_target_far_beyond_is_refused(front: Any, kib: int) -> None:
+    """414 (RFC 9110 15.5.15), and the end: nobody reads the rest of it."""
+    caller, fake = front
+    async with connected(caller.url) as wire, anyio.create_task_group() as tasks:
+        tasks.start_soon(wire.send, post(CHAT, path=_line(kib << 10)))
+        assert (await wire.reply()).status == 414
+        assert await wire.rest() == b""
+    assert fake.requests.total == 0
+
+
+@pytest.mark.parametrize("count", [1, 8, 60])
+async def test_headers_of_60_kib_pass(front: Any, count: int) -> None:
+    """In one or in many: betas, tracing and tokens of single sign-on grow."""
+    caller, fake = front
+    one = (60 << 10) // count - 20
+    async with connected(caller.url) as wire:
+        await wire.send(post(CHAT, *(f"X-Long-{number}: {'x' * one}" for number in range(count))))
+        assert (await wire.reply()).status == 200
+    assert sum(len(value) for name, value in fake.requests.last.headers if "long" in name) == one * count
+
+
+@pytest.mark.parametrize("count", [1, 32, 4000])
+async def test_headers_far_beyond_are_refused(front: Any, count: int) -> None:
+    """431 (RFC 6585 5), and the end."""
+    caller, fake = front
+    one = (160 << 10) // count
+    headers = (f"X-Long-{number}: {'x' * one}" for number in range(count))
+    async with connected(caller.url) as wire, anyio.create_task_group() as tasks:
+        tasks.start_soon(wire.send, post(CHAT, *headers))
+        assert (await wire.reply()).status == 431
+        assert await wire.rest() == b""
+    assert fake.requests.total == 0

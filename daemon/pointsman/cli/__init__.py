@@ -11,6 +11,7 @@ from pointsman.cli import (
     demo,
     events,
     fake_provider,
+    keys,
     monitor,
     providers,
     replay,
@@ -60,6 +61,7 @@ for name, group in (
     ("table", tables.app),
     ("provider", providers.app),
     ("config", config.app),
+    ("keys", keys.app),
 ):
     for registered in group.registered_commands:
         registered.epilog = EPILOG

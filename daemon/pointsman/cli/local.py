@@ -1,5 +1,6 @@
 """A proxy's own socket on this machine: pinning and asking it works without a daemon and without a store."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,21 @@ TIMEOUT_S = 5.0
 async def ask_proxy(
     settings: "Settings", name: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """GET (or POST `body` to) `path` of the proxy `name` on this machine; a CommandError if it is not there."""
+    """GET (or POST `body` to) `path` of the proxy `name` on this machine, or of each of its workers (`name`.1 …).
+
+    The last one's answer; a CommandError if one is not there or refuses.
+    """
     from pointsman.config.sources import state_dir  # noqa: PLC0415
 
-    return await _ask(state_dir(settings) / f"proxy-{name}.sock", path, body)
+    folder = state_dir(settings)
+    workers = re.compile(rf"proxy-{re.escape(name)}\.[0-9]+\.sock")
+    sockets = [folder / f"proxy-{name}.sock"]
+    if not await anyio.Path(sockets[0]).exists():
+        found = [Path(one) async for one in anyio.Path(folder).iterdir() if workers.fullmatch(one.name)]
+        sockets = sorted(found) or sockets
+    for socket_path in sockets:
+        answer = await _ask(socket_path, path, body)
+    return answer
 
 
 async def ask_any_proxy(settings: "Settings", path: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -31,6 +31,7 @@ from pointsman.core.validation import Check, Made, Result
 
 if TYPE_CHECKING:
     from pointsman.config.models import Settings
+    from pointsman.control.dialing import Dialer
     from pointsman.core.evidence import Report
     from pointsman.core.ramp_model import Arm
     from pointsman.core.table import Table
@@ -184,15 +185,15 @@ class _Run:
 
     async def _make(self, work: Iterator[tuple[str, str]], addresses: list[str]) -> None:
         """All the samples, through every proxy that can be reached; callers are watched meanwhile."""
-        import aiohttp  # noqa: PLC0415
         import anyio  # noqa: PLC0415
 
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(timeout=timeout) as session, anyio.create_task_group() as looking:
+        from pointsman.control.dialing import Dialer  # noqa: PLC0415
+
+        async with Dialer(self._settings.proxy) as dialer, anyio.create_task_group() as looking:
             looking.start_soon(self._look_on)
             async with anyio.create_task_group() as group:
                 for _ in range(WORKERS):
-                    group.start_soon(self._work_off, session, work, addresses)
+                    group.start_soon(self._work_off, dialer, work, addresses)
             looking.cancel_scope.cancel()
 
     async def _look_on(self) -> None:
@@ -219,8 +220,11 @@ class _Run:
         turns = [one for turn in zip(*each, strict=True) for one in turn]
         return iter(turns[: self._samples])
 
-    async def _work_off(self, session: Any, work: Iterator[tuple[str, str]], addresses: list[str]) -> None:
-        from pointsman.control.synthetic import UnreachableError, deadline_s, send  # noqa: PLC0415
+    async def _work_off(
+        self, dialer: "Dialer", work: Iterator[tuple[str, str]], addresses: list[str]
+    ) -> None:
+        from pointsman.control.dialing import UnreachableError  # noqa: PLC0415
+        from pointsman.control.synthetic import deadline_s, send  # noqa: PLC0415
         from pointsman.probing.smallest import smallest  # noqa: PLC0415
 
         plan, limit_s = self._scope.plan, deadline_s(self._settings)
@@ -230,7 +234,7 @@ class _Run:
             while addresses:
                 address = addresses[len(self._made) % len(addresses)]
                 try:
-                    reply = await send(session, address, provider.family, body, target, limit_s)
+                    reply = await send(dialer, address, provider.family, body, target, limit_s)
                 except UnreachableError as error:
                     self._unreachable[address] = str(error)
                     addresses[:] = [one for one in addresses if one != address]

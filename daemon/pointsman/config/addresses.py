@@ -11,13 +11,25 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})")
 
 
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, never listened on
+UNIX: Final = "unix:"
 
 
 class Listen(NamedTuple):
-    """Where to listen: `host` without brackets; port 0 lets the system choose."""
+    """Where to listen: `host` without brackets; port 0 lets the system choose. With a `path` it is a unix socket."""
 
     host: str
     port: int
+    path: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Can other machines connect?"""
+        return not self.path and not is_loopback(self.host)
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"{UNIX}{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_listen(text: str) -> Listen:
@@ -32,8 +44,20 @@ def parse_listen(text: str) -> Listen:
     return Listen(host, int(port))
 
 
+def parse_door(text: str) -> Listen:
+    """As `parse_listen`, or "unix:/path/to/socket". Raises ValueError for anything else."""
+    if not text.startswith(UNIX):
+        return parse_listen(text)
+    path = text.removeprefix(UNIX)
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError("not unix:/PATH")
+    return Listen("", 0, path)
+
+
 def overlap(one: Listen, other: Listen) -> bool:
     """Would listening on both fail? A wildcard takes every host's port; port 0 never collides."""
+    if one.path or other.path:
+        return one.path == other.path
     same_host = one.host == other.host or bool({one.host, other.host} & WILDCARDS)
     return same_host and one.port == other.port != 0
 

@@ -14,6 +14,9 @@ from pointsman.config.section import Name, PositiveSeconds, SecretRef, Section
 # A route is the model name that callers send, so it may look like one ("anthropic/claude-haiku-4-5").
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
 
+# What `pointsman keys new` prints: a caller's key stands nowhere.
+KeyHash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
 
 class ProbeSettings(Section):
     """How a provider is probed. `generate: false` spares its tokens; half-open then uses live trials."""
@@ -155,19 +158,43 @@ class TimeoutSettings(Section):
     response_s: PositiveSeconds = 600.0
 
 
+class TlsSettings(Section):
+    """The certificate that callers see, with its chain, and its key; both PEM.
+
+    `ca_file` and `server_name` are for requests of our own (synthetic ones): who must have signed the certificate
+    (else: one that the system trusts), and the name in it (else: the host of the proxy's address).
+    """
+
+    cert_file: str
+    key_file: str
+    ca_file: str | None = None
+    server_name: str | None = None
+
+
 class ProxySettings(Section):
-    """A proxy. `poll_interval_s` finds a new table when the hint was lost.
+    """A proxy. It listens on HOST:PORT or unix:/PATH. `poll_interval_s` finds a new table when the hint was lost.
+
+    `advertise`: the HOST:PORT at which the daemon and commands reach it, where that is not what it listens on.
+    `workers`: so many processes on one address, each a proxy of its own called NAME.1 and so on.
+
+    `keys`: name → hash of a caller's key; with none, everybody may. `synthetic_key` is the one that requests of our
+    own carry, to proxies on this machine, those that prove to be `tls.server_name`, and `synthetic_hosts`.
+    `access_log`: a line of JSON per request, to standard error or to `access_log_file`.
 
     A body of up to `replay_mb` is kept until the answer begins, so that the request can fall over, as long as all that
     are kept are no more than `replay_total_mb`; any other is sent once. `retry_budget` is by how many failed attempts
     may outnumber the good answers before a request is tried only once (0: any number). A table that the store has not
     confirmed for `stale_after_s` (0: never) makes `/-/ready` answer 503; `when_stale` says whether it serves on.
-    `advertise`: the HOST:PORT at which the daemon and commands reach it, where that is not what it listens on.
     """
 
     name: Name | None = None
     listen: str = "127.0.0.1:8480"
     advertise: str | None = None
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    tls: TlsSettings | None = None
+    keys: dict[Name, KeyHash] = {}  # noqa: RUF012 – pydantic copies it
+    synthetic_key: SecretRef | None = None
+    synthetic_hosts: tuple[str, ...] = ()
     report_interval_s: PositiveSeconds = 1.0
     poll_interval_s: PositiveSeconds = 1.0
     local_failures: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -180,6 +207,8 @@ class ProxySettings(Section):
     when_stale: Literal["serve", "refuse"] = "serve"
     ping_after_s: PositiveSeconds = 15.0
     drain_s: PositiveSeconds = 30.0
+    access_log: bool = False
+    access_log_file: str | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
 
 

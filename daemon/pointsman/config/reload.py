@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pointsman.config.errors import ConfigError, KeyPath, dotted, plain, shown
-from pointsman.config.models import Settings
+from pointsman.config.models import ProxySettings, Settings
 from pointsman.config.sources import load
 
 # A running process has these built in: its keys in the store, its sockets, its connections.
@@ -18,6 +18,17 @@ NEEDS_RESTART: Final[tuple[KeyPath, ...]] = (
     ("control",),
     ("proxy",),
     ("telemetry",),
+)
+
+# What of these applies at once all the same: what is read again whenever it is needed.
+AT_ONCE: Final[tuple[KeyPath, ...]] = (
+    ("proxy", "keys"),
+    ("proxy", "synthetic_key"),
+    ("proxy", "synthetic_hosts"),
+    ("proxy", "tls", "cert_file"),
+    ("proxy", "tls", "key_file"),
+    ("proxy", "tls", "ca_file"),
+    ("proxy", "tls", "server_name"),
 )
 
 
@@ -49,7 +60,7 @@ def changes(old: Settings, new: Settings) -> Changes:
     live: list[str] = []
     restart: list[str] = []
     for path, words in _differences((), old.model_dump(mode="json"), new.model_dump(mode="json")):
-        needs_restart = any(path[: len(prefix)] == prefix for prefix in NEEDS_RESTART)
+        needs_restart = _under(path, NEEDS_RESTART) and not _under(path, AT_ONCE)
         (restart if needs_restart else live).append(f"{dotted(path)}: {words}")
     return Changes(tuple(live), tuple(restart))
 
@@ -61,7 +72,19 @@ def reload(current: Settings, path: Path, env: Mapping[str, str] | None = None) 
     except ConfigError as error:
         return Reloaded(current, error=error)
     kept = {str(prefix[0]): getattr(current, str(prefix[0])) for prefix in NEEDS_RESTART}
+    kept["proxy"] = _proxy(current.proxy, new.proxy)
     return Reloaded(new.model_copy(update=kept), changes(current, new))
+
+
+def _under(path: KeyPath, prefixes: tuple[KeyPath, ...]) -> bool:
+    return any(path[: len(prefix)] == prefix for prefix in prefixes)
+
+
+def _proxy(old: ProxySettings, new: ProxySettings) -> ProxySettings:
+    """The old section with what of the new one applies at once. Whether there is TLS at all does not."""
+    both = old.tls is not None and new.tls is not None
+    at_once = {name: getattr(new, name) for name in ("keys", "synthetic_key", "synthetic_hosts")}
+    return old.model_copy(update={**at_once, "tls": new.tls if both else old.tls})
 
 
 def _differences(path: KeyPath, old: Any, new: Any) -> Iterator[tuple[KeyPath, str]]:

@@ -20,13 +20,13 @@ from pointsman.config.models import (
     TargetSettings,
 )
 from pointsman.config.plan import to_bp
+from pointsman.config.process_rules import absolute, check_processes
 from pointsman.config.ramp_rules import check_failback, check_ramps
 from pointsman.config.rollout_rules import check_rollouts
 from pointsman.core import cadence, headers
 from pointsman.core.table import FULL_BP, percent
 
 BUCKET_S: Final = 10  # the slice of the rolling window, core.model.Bucket
-SOCKET_PATH_BYTES_MAX: Final = 103  # macOS allows 104 with the closing zero, Linux 108
 STICKY: Final = ("session", "user", "api_key", "random")
 _OWN_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer"}
@@ -57,7 +57,7 @@ def check(settings: Settings, declared: Declared) -> Iterator[Finding]:
     yield from check_failback(settings.providers, settings.policy)
     yield from check_ramps(settings.ramp)
     yield from check_rollouts(settings, declared.routes, declared.targets, _unknown)
-    yield from _processes(settings)
+    yield from check_processes(settings)
     yield from _store(settings)
 
 
@@ -141,7 +141,7 @@ def _provider(path: KeyPath, provider: ProviderSettings) -> Iterator[Finding]:
     if len(set(provider.credentials)) != len(provider.credentials):
         yield Finding((*path, "credentials"), "the same reference stands twice", "remove one")
     if provider.ca_file is not None:
-        yield from _absolute((*path, "ca_file"), provider.ca_file)
+        yield from absolute((*path, "ca_file"), provider.ca_file)
 
 
 def _base_url(path: KeyPath, provider: ProviderSettings) -> Iterator[Finding]:
@@ -174,11 +174,6 @@ def _headers(path: KeyPath, constant: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding(
                 place, "the value has a line break or a letter outside ASCII", "write it on one line"
             )
-
-
-def _absolute(path: KeyPath, value: str) -> Iterator[Finding]:
-    if not value.startswith("/") or not value.isprintable():
-        yield Finding(path, "the path is not absolute", "write the whole path, from /")
 
 
 def _serves(
@@ -263,7 +258,7 @@ def _sticky(path: KeyPath, sticky_by: tuple[str, ...]) -> Iterator[Finding]:
             )
 
 
-# --- policy and processes
+# --- policy and store
 
 
 def _policy(policy: PolicySettings) -> Iterator[Finding]:
@@ -277,57 +272,12 @@ def _policy(policy: PolicySettings) -> Iterator[Finding]:
         yield Finding(("policy", "error_ratio_window_s"), text, "lower it, or raise window_s")
 
 
-def _advertise(text: str | None) -> Iterator[Finding]:
-    if text is None:
-        return
-    try:
-        reached = addresses.parse_listen(text)
-    except ValueError:
-        reached = addresses.Listen("", 0)
-    if not reached.port or reached.host in addresses.WILDCARDS:
-        cure = "write the HOST:PORT that others reach this proxy at, as proxy-1:8480"
-        yield Finding(("proxy", "advertise"), "this is no address to be reached at", cure)
-
-
-def _processes(settings: Settings) -> Iterator[Finding]:
-    control, proxy = settings.control, settings.proxy
-    found: dict[str, addresses.Listen] = {}
-    for name, text in (("control", control.listen), ("proxy", proxy.listen)):
-        try:
-            found[name] = addresses.parse_listen(text)
-        except ValueError:
-            cure = "write HOST:PORT, as 127.0.0.1:8480 or [::1]:8480"
-            yield Finding((name, "listen"), "this is no address to listen on", cure)
-    yield from _advertise(proxy.advertise)
-    if len(found) == 2 and addresses.overlap(found["control"], found["proxy"]):
-        text = "the daemon listens on this address too (control.listen)"
-        yield Finding(("proxy", "listen"), text, "give each its own port", (("control",),))
-    if control.lease_ttl_s < 2 * control.tick_interval_s:
-        text = f"the lease of {plain(control.lease_ttl_s)} s could run out between two ticks"
-        cure = f"write at least twice tick_interval_s: {plain(2 * control.tick_interval_s)}"
-        yield Finding(("control", "lease_ttl_s"), text, cure)
-    if settings.policy.proxy_lost_s < 2 * proxy.report_interval_s:
-        text = "a healthy proxy would be lost between two of its reports"
-        cure = f"write at least twice proxy.report_interval_s: {plain(2 * proxy.report_interval_s)}"
-        yield Finding(("policy", "proxy_lost_s"), text, cure, (("proxy",),))
-    if settings.state_dir is not None:
-        yield from _state_dir(settings.state_dir, proxy.name or "")
-
-
-def _state_dir(path: str, proxy_name: str) -> Iterator[Finding]:
-    if not path.startswith("~/"):
-        yield from _absolute(("state_dir",), path)
-    if len(f"{path}/proxy-{proxy_name}.sock".encode()) > SOCKET_PATH_BYTES_MAX:
-        text = f"the path is too long for a unix socket in it ({SOCKET_PATH_BYTES_MAX} bytes with its name)"
-        yield Finding(("state_dir",), text, "choose a shorter path", (("proxy",),))
-
-
 def _store(settings: Settings) -> Iterator[Finding]:
     store, endpoint = settings.store, settings.telemetry.otlp_endpoint
     if store.url is not None:
         yield from _store_url(("store", "url"), store.url)
     if store.embedded_binary is not None:
-        yield from _absolute(("store", "embedded_binary"), store.embedded_binary)
+        yield from absolute(("store", "embedded_binary"), store.embedded_binary)
     if endpoint is not None:
         try:
             addresses.split_url(endpoint)

@@ -37,6 +37,11 @@ _PATTERNS: Final[tuple[tuple[Any, str, str], ...]] = (
         "use 1 to 63 lower-case letters, digits, '.', '_' and '-', beginning with a letter or a digit",
     ),
     (
+        models.KeyHash,
+        "this must be the hash of a key, never the key itself",
+        "make one with `pointsman keys new NAME`, which prints the line; replace a key that stood in a file",
+    ),
+    (
         models.RouteName,
         "this is not a route's name",
         "use 1 to 128 letters, digits and '._:/@-', beginning with a letter or a digit",

@@ -17,8 +17,8 @@ from opentelemetry.propagate import inject
 from opentelemetry.trace import Tracer
 
 from pointsman import logs, telemetry
-from pointsman.config.addresses import parse_listen
 from pointsman.config.models import Settings
+from pointsman.control.dialing import Dialer, UnreachableError, unreachable
 from pointsman.core import health
 from pointsman.core.evidence import Report
 from pointsman.core.model import Decision, Family, Plan, Provider, Target
@@ -36,14 +36,9 @@ ANSWER_BYTES_MAX: Final = 1_000_000
 LOOK_S: Final = 0.2
 # Longer than a proxy waits for its provider: a caller that hangs up first leaves no failure behind.
 PATIENCE_S: Final = 5.0
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, never listened on
 
 # (provider, target, route) → the body of the smallest request that the provider's kind understands.
 Smallest = Callable[[Provider, Target, str], bytes]
-
-
-class UnreachableError(Exception):
-    """No proxy answers at the address."""
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -56,13 +51,6 @@ class Reply(Struct, frozen=True, kw_only=True):
     latency_ms: float = 0.0
 
 
-def url_of(address: str) -> str:
-    """The base URL of a proxy that reports "host:port"; one that listens everywhere is asked on this machine."""
-    listen = parse_listen(address)
-    host = _WILDCARDS.get(listen.host, listen.host)
-    return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
-
-
 def deadline_s(settings: Settings) -> float:
     """How long one request may take."""
     timeouts = settings.proxy.timeouts
@@ -70,7 +58,7 @@ def deadline_s(settings: Settings) -> float:
 
 
 async def send(
-    session: aiohttp.ClientSession, address: str, family: Family, body: bytes, target: str, limit_s: float
+    dialer: Dialer, address: str, family: Family, body: bytes, target: str, limit_s: float
 ) -> Reply:
     """One request through the proxy at `address` to `target` first. Raises UnreachableError if nobody is there."""
     headers = {
@@ -84,16 +72,19 @@ async def send(
     began = time.monotonic()
     try:
         with anyio.fail_after(limit_s):
-            async with session.post(
-                url_of(address) + PATHS[family], data=body, headers=headers, allow_redirects=False
-            ) as response:
+            async with dialer.post(address, PATHS[family], body, headers) as response:
                 answer = await _read(response)
     except aiohttp.ClientConnectorError as error:
-        raise UnreachableError(f"no proxy answers at {address}: {type(error).__name__}") from error
+        raise unreachable(address, error) from error
     except TimeoutError:
         return Reply(ok=False, why=f"no whole answer within {limit_s:g} s")
     except (aiohttp.ClientError, OSError) as error:
         return Reply(ok=False, why=f"the connection broke: {type(error).__name__}")
+    if response.status == 401 and "x-pointsman-table" not in response.headers:
+        raise UnreachableError(
+            f"the proxy at {address} refuses synthetic requests: make a key (`pointsman keys new synthetic`), put its "
+            "hash into the proxies' proxy.keys, and itself where proxy.synthetic_key says here"
+        )
     attempts = response.headers.get("x-pointsman-attempt", "")
     why = f"HTTP {response.status}" if response.status != 200 else ""
     # The proxy ends a broken stream with the family's error event, and passes on those of providers.
@@ -123,6 +114,7 @@ class Synthetic:
         self, settings: Settings, smallest: Smallest, clock: Callable[[], float], tracer: Tracer
     ) -> None:
         self._limit_s = deadline_s(settings)
+        self._dialer = Dialer(settings.proxy)
         self._smallest = smallest
         self._clock = clock
         self._tracer = tracer
@@ -135,8 +127,9 @@ class Synthetic:
         self._news = anyio.Event()
 
     def reconfigure(self, settings: Settings) -> None:
-        """Take the deadlines of a new configuration."""
+        """Take the deadlines of a new configuration, and how proxies are asked."""
         self._limit_s = deadline_s(settings)
+        self._dialer.reconfigure(settings.proxy)
 
     def watch(self, decision: Decision | None, published: Table | None, reports: Iterable[Report]) -> None:
         """The last look of a leader; None: there was none, so nothing may be spent."""
@@ -162,17 +155,16 @@ class Synthetic:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(timeout=timeout) as session, anyio.create_task_group() as group:
+        async with self._dialer, anyio.create_task_group() as group:
             while True:
                 if not self._wanted:
                     self._news = anyio.Event()
                     await self._news.wait()
                 for one in self._pace.due(self._wanted, time.monotonic()):
-                    group.start_soon(self._make, session, one, name=f"synthetic.{one.ramp}")
+                    group.start_soon(self._make, one, name=f"synthetic.{one.ramp}")
                 await anyio.sleep(LOOK_S)
 
-    async def _make(self, session: aiohttp.ClientSession, one: Wanted) -> None:
+    async def _make(self, one: Wanted) -> None:
         if one.stamp not in self._told:
             self._told.add(one.stamp)
             _log.info(
@@ -187,7 +179,7 @@ class Synthetic:
             span.set_attribute(telemetry.ROUTE, one.route)
             span.set_attribute(telemetry.TARGET, one.target)
             try:
-                await self._send(session, one)
+                await self._send(one)
             except UnreachableError as error:
                 span.set_attribute(telemetry.DETAIL, str(error))
                 if str(error) not in self._told:
@@ -199,7 +191,7 @@ class Synthetic:
             finally:
                 self._pace.ended(one, time.monotonic())
 
-    async def _send(self, session: aiohttp.ClientSession, one: Wanted) -> None:
+    async def _send(self, one: Wanted) -> None:
         plan, addresses = self._plan, self._addresses
         target = plan.targets.get(one.target) if plan else None
         if plan is None or target is None or not addresses:
@@ -208,4 +200,4 @@ class Synthetic:
         self._turn += 1
         address = addresses[self._turn % len(addresses)]
         body = self._smallest(provider, target, one.route)
-        await send(session, address, provider.family, body, one.target, self._limit_s)
+        await send(self._dialer, address, provider.family, body, one.target, self._limit_s)

@@ -109,11 +109,13 @@ def _is_secret_parameter(part: str) -> bool:
 
 _ANTHROPIC_KINDS: Final = {
     400: "invalid_request_error",
+    401: "authentication_error",
     404: "not_found_error",
     413: "request_too_large",
 }
 _OPENAI_KINDS: Final = {
     400: "invalid_request_error",
+    401: "invalid_request_error",
     404: "invalid_request_error",
     413: "invalid_request_error",
 }

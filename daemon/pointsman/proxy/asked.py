@@ -28,7 +28,7 @@ class Asked:
 
     __slots__ = (
         "__weakref__", "_keys", "_lines", "api", "credential", "family", "headers", "http10", "is_head", "keep", "low",
-        "method", "path", "query", "session", "synthetic", "target",
+        "method", "path", "query", "session", "synthetic", "target", "verdict", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +54,8 @@ class Asked:
             if name in low:
                 self.credential = self.credential or low[name].decode("latin-1")
         self.synthetic = low.get("x-pointsman-synthetic") == b"1"
+        # What CallerKeys found: (by which of them, the name of the key).
+        self.verdict: tuple[object, str] | None = None
         self._lines: dict[tuple[Collection[str], bool], bytes] = {}
         if lines is not None and "content-encoding" not in low:
             self._lines[_NOTHING, True] = lines

@@ -39,6 +39,9 @@ class Desk(Protocol):
     def refusal(self, asked: Asked | None, status: int, why: str) -> Reply:
         """What a request gets that is refused for its form."""
 
+    def stranger(self, connection: "CallerConnection", request: Inbound) -> Reply | None:
+        """What `request` gets at once, though its body is still coming: None, unless it will be refused anyway."""
+
     def opened(self, connection: "CallerConnection") -> None:
         """A caller has connected."""
 
@@ -85,9 +88,19 @@ class CallerConnection(asyncio.Protocol):
             self._alarm.set(time.monotonic() + READ_S)
         reader = self._reader
         reader.feed(data)
-        if reader.expects and self._active is None and not reader.waiting and reader.objection is None:
-            reader.expects = False
-            self._transport.write(CONTINUE)
+        if (
+            reader.reading is not None
+            and self._active is None
+            and not reader.waiting
+            and not reader.objection
+        ):
+            stranger = self._desk.stranger(self, reader.reading)
+            if stranger is not None:
+                self._turn_away(stranger)
+                return
+            if reader.expects:
+                reader.expects = False
+                self._transport.write(CONTINUE)
         self._serve()
         if len(reader.waiting) > WAITING_MAX and not self._full:
             self._full = True
@@ -135,10 +148,15 @@ class CallerConnection(asyncio.Protocol):
             self._refuse(reader.objection)
 
     def _refuse(self, objection: HttpError) -> None:
-        reading = self._active = self._reader.reading
-        self._ending = True
+        reading = self._reader.reading
         asked = None if reading is None else reading.asked
-        self._write_reply(self._desk.refusal(asked, objection.status, str(objection)))
+        self._turn_away(self._desk.refusal(asked, objection.status, str(objection)))
+
+    def _turn_away(self, reply: Reply) -> None:
+        """`reply` to a request that has not been read to its end, and will not be."""
+        self._active = self._reader.reading
+        self._ending = True
+        self._write_reply(reply)
         self._active = None
         self._linger()
 

@@ -13,22 +13,26 @@ from anyio.abc import TaskStatus
 from opentelemetry.trace import Tracer
 
 from pointsman import logs
-from pointsman.config.addresses import parse_listen
+from pointsman.config.errors import ConfigError
 from pointsman.config.models import Settings
 from pointsman.proxy import transit
+from pointsman.proxy.access_log import AccessLog
 from pointsman.proxy.books import Books
+from pointsman.proxy.callers import CallerKeys
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.feed import Feed
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.limits import Bounds, Limits
+from pointsman.proxy.listening import Door, Place
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.local_admin import LocalAdmin
+from pointsman.proxy.logged import LoggedFront
 from pointsman.proxy.outcomes import Ledger
 from pointsman.proxy.pins import Pins
 from pointsman.proxy.provider import Pool
 from pointsman.proxy.reporter import Reporter
 from pointsman.proxy.requests import Ring
-from pointsman.proxy.server import Front
+from pointsman.proxy.server import Front, FrontBounds
 from pointsman.proxy.view import Trust
 from pointsman.store.client import Store
 
@@ -38,7 +42,6 @@ log = logs.get("proxy")
 # connections to close.
 _CLOSE_S: Final = 0.5
 _SOCKET_PATH_MAX: Final = 107
-_BACKLOG: Final = 1024
 # So many objects are made before the youngest are looked through.
 _GARBAGE: Final = 20_000
 
@@ -58,7 +61,9 @@ class Proxy:
         store: Store,
         state_dir: Path,
         tracer: Tracer,
+        place: Place | None = None,
     ) -> None:
+        """`place`: where others listen too. Raises ConfigError for a certificate that is none."""
         self._settings = settings
         self._name = name
         self._tracer = tracer
@@ -80,18 +85,25 @@ class Proxy:
             poll_interval_s=own.poll_interval_s,
             changed=lambda wake: self._nudge(wake=wake),
         )
-        self._reporter = Reporter(
+        self._boot = boot
+        self._reporter = self._made_reporter(store)
+        self._door = Door(own, place)
+        self._keys = CallerKeys(own.keys) if own.keys else None
+        self._front: Front | None = None
+        self._access_log = AccessLog(own.access_log_file) if own.access_log else None
+
+    def _made_reporter(self, store: Store) -> Reporter:
+        return Reporter(
             store,
             self._feed,
             self._books,
             self._pins,
-            proxy=name,
-            boot=boot,
-            environment=settings.environment,
-            fleet=settings.fleet,
-            interval_s=own.report_interval_s,
+            proxy=self._name,
+            boot=self._boot,
+            environment=self._settings.environment,
+            fleet=self._settings.fleet,
+            interval_s=self._settings.proxy.report_interval_s,
         )
-        self._boot = boot
 
     def _nudge(self, *, wake: bool) -> None:
         self._reporter.nudge(wake=wake)
@@ -103,14 +115,36 @@ class Proxy:
         """Ask `run` to drain and return."""
         self._stopping.set()
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: Settings) -> list[str]:
         """Take over providers, credentials, certificates and prices; requests under way keep the old ones.
 
-        What the served table still has and `settings` have no more stays until a table has it no more either.
-
-        Raises OSError, and keeps what was, when a CA file cannot be read.
+        What the served table still has and `settings` have no more stays until a table has it no more either. What
+        cannot be read stays as it was, and is what is returned, in words.
         """
-        self._feed.rebind(Trust.of(settings))
+        failed: list[str] = []
+        # An empty list of keys lets nobody in where there were some: to open a door takes a restart.
+        if settings.proxy.keys or self._keys is not None:
+            self._keys = CallerKeys(settings.proxy.keys)
+        if self._front is not None:
+            self._front.keys = self._keys
+        if self._keys is not None and not settings.proxy.keys:
+            failed.append(
+                "nobody is let in: proxy.keys has none any more; add one, or restart to let everybody in"
+            )
+        try:
+            if self._access_log is not None:
+                self._access_log.reopen()
+        except ConfigError as error:
+            failed.append(f"the access log goes on where it was: {error}")
+        try:
+            self._door.take(settings.proxy)
+        except ConfigError as error:
+            failed.append(f"callers still get the old certificate: {error}")
+        try:
+            self._feed.rebind(Trust.of(settings))
+        except OSError as error:
+            failed.append(f"the proxy keeps its old providers: {error}")
+        return failed
 
     @property
     def ready(self) -> bool:
@@ -118,24 +152,17 @@ class Proxy:
         return self._feed.view is not None
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve. `task_status.started` gets "host:port" once callers can connect. Raises OSError if none can."""
+        """Serve. `task_status.started` gets the address once callers can connect. Raises OSError if none can.
+
+        The address is "host:port", "https://host:port" or "unix:/path".
+        """
         own = self._settings.proxy
         self._feed.load()
         pool = Pool(own.timeouts.connect_s)
         forwarder = Forwarder(
             self._books, self._pins, lambda: self._feed.view, own.timeouts, ping_after_s=own.ping_after_s
         )
-        front = Front(
-            forwarder,
-            pool,
-            lambda: self._feed.view,
-            lambda: self._feed.stale_s,
-            self._ring,
-            self._tracer,
-            body_bytes_max=own.max_body_mb << 20,
-            stale_after_s=own.stale_after_s,
-            refuses_stale=own.when_stale == "refuse",
-        )
+        front = self._front = self._made_front(forwarder, pool)
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._stop_when_cancelled)
             with anyio.CancelScope(shield=True):
@@ -147,6 +174,23 @@ class Proxy:
                     tasks.cancel_scope.cancel()
             outer.cancel_scope.cancel()
 
+    def _made_front(self, forwarder: Forwarder, pool: Pool) -> Front:
+        parts = forwarder, pool, lambda: self._feed.view, lambda: self._feed.stale_s, self._ring, self._tracer
+        own = self._settings.proxy
+        bounds = FrontBounds(
+            body_bytes_max=own.max_body_mb << 20,
+            stale_after_s=own.stale_after_s,
+            refuses_stale=own.when_stale == "refuse",
+        )
+        if self._access_log is None:
+            front = Front(*parts, bounds)
+        else:
+            self._access_log.start()
+            front = logged = LoggedFront(*parts, bounds)
+            logged.write_to(self._access_log, self._name)
+        front.keys = self._keys
+        return front
+
     async def _stop_when_cancelled(self) -> None:
         """Whoever cancels `run` asks it to drain; everything else in it is shielded until that is done."""
         try:
@@ -155,17 +199,14 @@ class Proxy:
             self.stop()
 
     async def _serve(self, front: Front, task_status: TaskStatus[str]) -> None:
-        listen = parse_listen(self._settings.proxy.listen)
         admin = await self._admin(front)
         server: asyncio.Server | None = None
         try:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(front.connection, listen.host, listen.port, backlog=_BACKLOG)
-            address = _address(server)
+            server, address = await self._door.open(front.connection)
             self._reporter.started(self._settings.proxy.advertise or address)
             _spare_the_collector()
             compiled = not str(transit.__file__).endswith(".py")
-            log.info("the proxy listens", proxy=self._name, address=address, compiled=compiled)
+            log.info("the proxy listens", proxy=self._name, compiled=compiled, address=address)
             task_status.started(address)
             await self._stopping.wait()
         finally:
@@ -175,6 +216,9 @@ class Proxy:
                 await self._reporter.flush()
                 if admin is not None:
                     await admin.cleanup()
+                self._door.gone()
+                if self._access_log is not None:
+                    self._access_log.close()
                 self._socket_path.unlink(missing_ok=True)
 
     async def _drain(self, server: asyncio.Server, front: Front) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote
 
 import anyio
+from msgspec import Struct
 from opentelemetry.propagate import extract
 from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer
 
@@ -13,7 +14,6 @@ from pointsman import logs
 from pointsman import telemetry as t
 from pointsman.core.model import Family
 from pointsman.proxy.api import (
-    FAMILY_OF,
     Reply,
     error_response,
     looks_anthropic,
@@ -23,6 +23,7 @@ from pointsman.proxy.api import (
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.body import BodyError
 from pointsman.proxy.caller import CallerConnection
+from pointsman.proxy.callers import CallerKeys, Doorkeeper
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.job import Job
 from pointsman.proxy.reader import Inbound, Known
@@ -33,7 +34,17 @@ from pointsman.proxy.view import View
 
 log = logs.get("proxy")
 
+# A smaller body of a stranger is read to its end, so that the connection can go on with a key.
+_STRANGERS_BYTES: Final = 1 << 16
 _TEXT: Final = b"text/plain; charset=utf-8"
+
+
+class FrontBounds(Struct, frozen=True, kw_only=True):
+    """How large a body may be, and for how many seconds a table may go unconfirmed (0: for ever) before it counts."""
+
+    body_bytes_max: int
+    stale_after_s: float = 0.0
+    refuses_stale: bool = False
 
 
 class Front:
@@ -47,10 +58,7 @@ class Front:
         stale_s: Callable[[], float | None],
         ring: Ring,
         tracer: Tracer,
-        *,
-        body_bytes_max: int,
-        stale_after_s: float = 0.0,
-        refuses_stale: bool = False,
+        bounds: FrontBounds,
     ) -> None:
         self._forwarder = forwarder
         self._providers = providers
@@ -58,10 +66,13 @@ class Front:
         self._stale_s = stale_s
         self._ring = ring
         self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
-        self.body_bytes_max = body_bytes_max
+        self.body_bytes_max = bounds.body_bytes_max
         self.heads = Known()
-        self._stale_after_s = stale_after_s
-        self._refuses_stale = refuses_stale and stale_after_s > 0
+        self._bounds = bounds
+        self._refuses_stale = bounds.refuses_stale and bounds.stale_after_s > 0
+        # None: everybody may. Another one counts from the next request on.
+        self.keys: CallerKeys | None = None
+        self._doorkeeper = Doorkeeper()
         self.in_flight = 0
         self._idle = anyio.Event()
         self._gone = anyio.Event()
@@ -123,8 +134,13 @@ class Front:
         self.in_flight += 1
         try:
             asked, view = request.asked, self._view()
-            if asked.api is None or view is None or (self._refuses_stale and self._is_stale):
-                reply: Reply | None = self._own(asked, view)
+            if (
+                asked.api is None
+                or view is None
+                or (self.keys is not None and not self.keys.name_of(asked))
+                or (self._refuses_stale and self._is_stale)
+            ):
+                reply: Reply | None = self._own(asked, view, connection.remote)
             else:
                 family = asked.family or _family(asked)
                 reply = self._forward(connection, Job(asked, asked.api, family, request.body, view))
@@ -140,7 +156,16 @@ class Front:
         family = Family.OPENAI if asked is None else _family(asked)
         return error_response(family, status, why)
 
-    def _own(self, asked: Asked, view: View | None) -> Reply:
+    def stranger(self, connection: CallerConnection, request: Inbound) -> Reply | None:
+        """A large body is not read to its end, nor invited, for somebody without a key."""
+        asked = request.asked
+        if self.keys is None or self.keys.name_of(asked):
+            return None
+        if "expect" not in asked.low and sum(map(len, request.parts)) <= _STRANGERS_BYTES:
+            return None
+        return self._doorkeeper.refuse(_family(asked), connection.remote)
+
+    def _own(self, asked: Asked, view: View | None, remote: str) -> Reply:
         """The answer to what is forwarded to nobody."""
         method, path, api = asked.method, asked.path, asked.api
         if api is None and method in {"GET", "HEAD"}:
@@ -148,13 +173,15 @@ class Front:
                 return Reply(200, b"pointsman\n", kind=_TEXT)
             if path == "/-/ready":
                 return self._ready(view)
-        family = (FAMILY_OF.get(api) if api else None) or _family(asked)
+        family = asked.family or _family(asked)
+        if self.keys is not None and not self.keys.name_of(asked):
+            return self._doorkeeper.refuse(family, remote)
         if view is None:
             message = "this proxy has no routing table yet: it waits for the daemon's first one"
             return error_response(family, 503, message, headers={"retry-after": "1"})
         if api is not None:
             message = (
-                f"this proxy's routing table has not been confirmed for over {self._stale_after_s:g} s, and "
+                f"this proxy's routing table has not been confirmed for over {self._bounds.stale_after_s:g} s, and "
                 "proxy.when_stale says to refuse then: see whether the store and the daemon are up"
             )
             return error_response(family, 503, message, headers={"retry-after": "1"})
@@ -176,7 +203,7 @@ class Front:
     def _is_stale(self) -> bool:
         """Has the store not confirmed the table for longer than it may be."""
         stale_s = self._stale_s()
-        return self._stale_after_s > 0 and (stale_s is None or stale_s > self._stale_after_s)
+        return self._bounds.stale_after_s > 0 and (stale_s is None or stale_s > self._bounds.stale_after_s)
 
     def _forward(self, connection: CallerConnection, job: Job) -> Reply | None:
         try:
