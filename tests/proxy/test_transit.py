@@ -264,6 +264,18 @@ def test_the_provider_is_read_no_faster_than_the_caller_reads() -> None:
         assert not ride.line.held
 
 
+def test_a_caller_who_still_reads_another_answer_holds_the_next_one() -> None:
+    """Its connection was full before this request began: the provider is not read on, until it has room again."""
+    ride = Ride(Road(), stream=True)
+    ride.caller.paused = True
+    ride.begin()
+    ride.hears(answered(200, EVENTS), EVENT)
+    assert ride.line.held
+    ride.caller.paused = False
+    ride.transit.hold(held=False)
+    assert not ride.line.held
+
+
 # --- callers that go, and a proxy that does
 
 

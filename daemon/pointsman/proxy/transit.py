@@ -230,6 +230,8 @@ class Transit:
         self._caller.begin(head, lines, length=None if watch else head.length)
         self._relay = Relay(self._caller, job.api, begun, forwarder.timeouts, forwarder.ping_after_s)
         self._relay.begin(now_s)
+        if self._caller.paused:  # since before there was anything to hold
+            attempt.hold(held=True)
         if begun.ended:
             self._end(self._relay.at_end())
 
