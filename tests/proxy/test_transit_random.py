@@ -22,6 +22,7 @@ from transiting import (
 from pointsman.core.errors import Wire
 from pointsman.proxy.judging import Head
 from pointsman.proxy.limits import Bounds
+from pointsman.proxy.transit import State
 
 HTML: Final = (b"Content-Type", b"text/html")
 # What a provider may answer: its head, its body, and is the body a whole answer.
@@ -86,13 +87,14 @@ def happening(dice: random.Random) -> tuple[str, Any]:
 class Played:
     """A ride whose provider follows a script; what must always hold is checked after whatever happens."""
 
-    def __init__(self, road: Road, *, stream: bool) -> None:
+    def __init__(self, road: Road, *, stream: bool, paused: bool) -> None:
         self.road = road
         self.ride = Ride(road, stream=stream)
         self.left: bytes | None = None  # of the present answer; None: it has not begun
         self.script = b""
         self.line: ScriptedLine | None = None
         self.silenced = False  # the caller hung up
+        self.ride.caller.paused = paused  # it still reads the answer before
         self.ride.begin()
         self.check()
 
@@ -157,6 +159,8 @@ class Played:
             assert under_way == lines[-1:]
             assert ride.now_s <= caller.due_s < ride.now_s + TIMEOUTS.response_s + 1
             assert not caller.end
+            if ride.transit.state is State.PASSING:
+                assert lines[-1].held is caller.paused
             return
         assert not under_way
         assert caller.due_s == float("inf")
@@ -195,6 +199,7 @@ class Played:
     def to_the_end(self) -> None:
         """Nothing happens any more but time: sooner or later it is over."""
         self.ride.caller.paused = False
+        self.ride.transit.hold(held=False)
         for _ in range(5_000):
             if self.ride.over:
                 return
@@ -208,7 +213,10 @@ def test_every_request_gets_one_answer_and_leaves_nothing(seed: int) -> None:
     """Requests that share a proxy, and everything that can happen to them, in any order and any pieces."""
     dice = random.Random(seed)
     road = road_of(dice)
-    played = [Played(road, stream=dice.random() < 0.7) for _ in range(dice.randint(1, 3))]
+    played = [
+        Played(road, stream=dice.random() < 0.7, paused=dice.random() < 0.1)
+        for _ in range(dice.randint(1, 3))
+    ]
     for _ in range(dice.randint(0, 60)):
         what, value = happening(dice)
         dice.choice(played).happens(what, value)
