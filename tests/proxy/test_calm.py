@@ -1,12 +1,13 @@
 """Orders that are worked out once are those that would be worked out every time."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.core.table import FULL_BP, RouteEntry
 from pointsman.proxy.pick import SETTLED_MAX, Calm, Situation, order
 
 NAMES = ("a", "b", "c", "d")
+THREE = {"a": 5_000, "b": 2_500, "c": 2_500}
 
 
 @st.composite
@@ -43,6 +44,7 @@ chances = st.one_of(
 )
 
 
+@example(RouteEntry(family="openai", shares_bp=THREE, chain=tuple(THREE), last_resort=3), {"a"}, [])
 @given(routes(), st.sets(st.sampled_from(NAMES)), st.lists(st.tuples(keys, chances), min_size=1, max_size=20))
 def test_the_calm_order_is_the_order(
     route: RouteEntry, unusable: set[str], asked: list[tuple[int | None, float]]
