@@ -21,8 +21,8 @@ PACKAGE = ROOT / "daemon" / "pointsman"
 # in Annotated: a Struct that needs a tag or a bound lives in a module that is not compiled (api.py, usage.py).
 MODULES = (
     "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "forward", "headers", "http1", "job",
-    "judging", "lenient", "limits", "local", "logged", "outcomes", "pick", "pins", "provider", "ratelimits", "reader",
-    "relay", "replies", "requests", "server", "settling", "sse", "transit",
+    "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick", "pins", "provider", "ratelimits",
+    "reader", "relay", "replies", "requests", "server", "settling", "sse", "transit",
 )  # fmt: skip
 
 

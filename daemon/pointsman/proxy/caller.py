@@ -12,6 +12,7 @@ from pointsman.proxy.api import Reply
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.http1 import CONTINUE, LAST_CHUNK, HttpError, bodiless, chunk, status_line
 from pointsman.proxy.judging import Head
+from pointsman.proxy.outbox import Outbox
 from pointsman.proxy.reader import Inbound, Known, RequestReader
 from pointsman.proxy.transit import Transit
 
@@ -32,6 +33,7 @@ class Desk(Protocol):
 
     body_bytes_max: int
     heads: Known
+    outbox: Outbox
 
     def take(self, connection: "CallerConnection", request: Inbound) -> None:
         """Answer `request` by `connection.reply`, or let a transit answer it (`connection.travel`)."""
@@ -67,6 +69,7 @@ class CallerConnection(asyncio.Protocol):
         self._full = False  # more requests have come than the one that is answered
         self._chunked = False
         self._begun = False
+        self._out: list[bytes] = []  # written at the end of this turn of the loop
         self._ending = False  # no further request is taken
         self._lingering = False
         self.paused = False
@@ -100,7 +103,7 @@ class CallerConnection(asyncio.Protocol):
                 return
             if reader.expects:
                 reader.expects = False
-                self._transport.write(CONTINUE)
+                self._put(CONTINUE)
         self._serve()
         if len(reader.waiting) > WAITING_MAX and not self._full:
             self._full = True
@@ -165,6 +168,7 @@ class CallerConnection(asyncio.Protocol):
         self._lingering = True
         if self._full:
             self._transport.resume_reading()
+        self.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._alarm.set(time.monotonic() + LINGER_S)
@@ -182,7 +186,7 @@ class CallerConnection(asyncio.Protocol):
         self._active = None
         self._desk.answered()
         if self._ending:
-            self._transport.close()
+            self._close()
             return
         self._alarm.set(time.monotonic() + KEEP_ALIVE_S)
         self._serve()
@@ -196,13 +200,13 @@ class CallerConnection(asyncio.Protocol):
         elif not self._reader.idle and not self._lingering:
             self._refuse(HttpError(408, f"nothing more has come of the request for {READ_S:.0f} s"))
         elif self._active is None:
-            self._transport.abort() if self._lingering else self._transport.close()
+            self._transport.abort() if self._lingering else self._close()
 
     def end(self) -> None:
         """Take no further request: idle connections close now, busy ones after their answer."""
         self._ending = True
         if self._active is None:
-            self._transport.close()
+            self._close()
 
     def abort(self) -> None:
         """End at once, whatever has not been sent."""
@@ -213,6 +217,25 @@ class CallerConnection(asyncio.Protocol):
         self._ending = True
         if self._transit is not None:
             self._transit.cut_off()
+
+    # --- writing
+
+    def _put(self, data: bytes) -> None:
+        if not self._out:
+            self._desk.outbox.add(self)
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Write what has been held back."""
+        out = self._out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._transport.write(data)
+
+    def _close(self) -> None:
+        self.flush()
+        self._transport.close()
 
     # --- the caller of a transit
 
@@ -246,9 +269,7 @@ class CallerConnection(asyncio.Protocol):
         if bodiless(status, is_head=self._is_head):
             body = b""
             framing = framing if self._is_head else b""
-        self._transport.write(
-            b"%b%b%b%b\r\n%b" % (status_line(status, reason), lines, framing, self._connection(), body)
-        )
+        self._put(b"%b%b%b%b\r\n%b" % (status_line(status, reason), lines, framing, self._connection(), body))
 
     def _connection(self) -> bytes:
         if self._ending:
@@ -269,16 +290,16 @@ class CallerConnection(asyncio.Protocol):
             framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
         self._begun = True
         line = status_line(head.status, head.reason)
-        self._transport.write(b"%b%b%b%b\r\n" % (line, lines, framing, self._connection()))
+        self._put(b"%b%b%b%b\r\n" % (line, lines, framing, self._connection()))
 
     def send(self, data: bytes) -> None:
         """More of its body."""
-        self._transport.write(chunk(data) if self._chunked else data)
+        self._put(chunk(data) if self._chunked else data)
 
     def finish(self) -> None:
         """Its end."""
         if self._chunked:
-            self._transport.write(LAST_CHUNK)
+            self._put(LAST_CHUNK)
         self._done()
 
     def cut(self) -> None:

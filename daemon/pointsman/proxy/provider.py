@@ -15,6 +15,7 @@ from pointsman.core.errors import Wire
 from pointsman.proxy.headers import Pairs, of_answer
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless
 from pointsman.proxy.judging import Head
+from pointsman.proxy.outbox import Outbox
 from pointsman.proxy.sides import Line, Recipient
 from pointsman.proxy.view import Origin
 
@@ -38,6 +39,7 @@ class ProviderConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._recipient: Recipient | None = None
         self._uses = 0
+        self._out = b""  # written at the end of this turn of the loop
         self._unsent: memoryview | None = None
         self.idle_since_s = 0.0
         self._reset(is_head=False)
@@ -68,11 +70,18 @@ class ProviderConnection(asyncio.Protocol):
         self._recipient = recipient
         self._uses += 1
         if len(body) <= _PIECE_BYTES:
-            self._transport.write(head + body)
+            self._pool.outbox.add(self)
+            self._out = head + body
         else:
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._send_more()
+
+    def flush(self) -> None:
+        """Write the request that has been held back."""
+        out, self._out = self._out, b""
+        if out:
+            self._transport.write(out)
 
     def _send_more(self) -> None:
         rest = self._unsent
@@ -88,6 +97,7 @@ class ProviderConnection(asyncio.Protocol):
         if self._recipient is recipient:
             self._recipient = None
             self._unsent = None
+            self._out = b""
             self._transport.abort()
 
     def hold(self, recipient: Recipient, *, held: bool) -> None:
@@ -264,6 +274,7 @@ class Pool:
 
     def __init__(self, connect_s: float) -> None:
         self._connect_s = connect_s
+        self.outbox = Outbox()
         self._idle: dict[Origin, list[ProviderConnection]] = {}
         self._all: set[ProviderConnection] = set()
         self._sweep: asyncio.TimerHandle | None = None

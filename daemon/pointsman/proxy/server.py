@@ -26,6 +26,7 @@ from pointsman.proxy.caller import CallerConnection
 from pointsman.proxy.callers import CallerKeys, Doorkeeper
 from pointsman.proxy.forward import Forwarder
 from pointsman.proxy.job import Job
+from pointsman.proxy.outbox import Outbox
 from pointsman.proxy.reader import Inbound, Known
 from pointsman.proxy.requests import Record, Ring
 from pointsman.proxy.sides import Providers
@@ -68,6 +69,7 @@ class Front:
         self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
         self.body_bytes_max = bounds.body_bytes_max
         self.heads = Known()
+        self.outbox = Outbox()
         self._bounds = bounds
         self._refuses_stale = bounds.refuses_stale and bounds.stale_after_s > 0
         # None: everybody may. Another one counts from the next request on.
