@@ -111,6 +111,22 @@ async def test_a_compressed_body_is_read_and_sent_on_decoded(
     assert fake.requests.last.body_sha256 == digest(body.replace(b'"chat"', b'"a-model"'))
 
 
+async def test_a_body_that_cannot_be_read_is_routed_by_a_header(world: Any, running_proxy: Any) -> None:
+    """In a coding that is not known here it travels as it came; without the header its caller is told of it."""
+    fake = await one_chat(world)
+    packed, headers = b"\x0b\x02\x80{}\x03", {"content-encoding": "br"}
+    async with running_proxy() as caller:
+        refused = await caller.ask("/v1/chat/completions", packed, headers)
+        unknown = await caller.ask("/v1/chat/completions", packed, headers | {"x-pointsman-route": "no"})
+        assert fake.requests.total == 0
+        await caller.ask("/v1/chat/completions", packed, headers | {"x-pointsman-route": "chat"})
+    assert (refused.status, unknown.status) == (400, 404)
+    assert "x-pointsman-route" in refused.json["error"]["message"]
+    assert fake.requests.last.header("content-encoding") == "br"
+    assert fake.requests.last.header("x-pointsman-route") == ""
+    assert fake.requests.last.body_sha256 == digest(packed)
+
+
 @PACKED
 async def test_a_compressed_body_whose_model_stays_is_sent_as_it_came(
     world: Any, running_proxy: Any, pack: Any, coding: str

@@ -25,6 +25,10 @@ class BodyError(Exception):
     """A body that cannot be routed; the message tells the caller what to do."""
 
 
+class OpaqueError(BodyError):
+    """A body in a coding that is not known here: only somebody who names the route can send it."""
+
+
 class Head:
     """The parts of a request's JSON that routing reads; `places` are where the model's name stands in it.
 
@@ -206,7 +210,10 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         elif name == "zstd":
             body = _unzstd(body, limit)
         else:
-            raise BodyError(f"content-encoding {name[:20]} cannot be read here: send gzip, zstd or none")
+            raise OpaqueError(
+                f"content-encoding {name[:20]} cannot be read here: send gzip, zstd or none, or name the route in the "
+                "header x-pointsman-route; its targets then get the body as it is"
+            )
     return body
 
 

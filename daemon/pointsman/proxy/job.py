@@ -7,7 +7,7 @@ from typing import Final
 from pointsman.core.model import Family
 from pointsman.proxy.api import Api, target_of
 from pointsman.proxy.asked import Asked
-from pointsman.proxy.body import Head, decompressed, read_head, with_model
+from pointsman.proxy.body import Head, OpaqueError, decompressed, read_head, with_model
 from pointsman.proxy.http1 import request_head
 from pointsman.proxy.requests import Record
 from pointsman.proxy.settling import key_hash
@@ -61,10 +61,17 @@ class Job:
         return {"x-pointsman-request-id": self.id, "x-pointsman-table": self.view.version}
 
     def read_head(self, limit: int) -> None:
-        """Find the model (and the like) in the body. Raises BodyError."""
+        """Find the model (and the like) in the body, or else the route in a header. Raises BodyError."""
         encoding = self.asked.header("content-encoding")
         if encoding and encoding.lower() != "identity":
-            self.plain = decompressed(self.body, encoding, limit)
+            try:
+                self.plain = decompressed(self.body, encoding, limit)
+            except OpaqueError:
+                self.route = self.asked.header("x-pointsman-route")
+                if not self.route:
+                    raise
+                self.streamed = "text/event-stream" in self.asked.header("accept")
+                return
         self.head = read_head(self.body if self.plain is None else self.plain)
         self.route = self.head.model
         self.streamed = self.head.stream
