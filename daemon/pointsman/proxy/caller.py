@@ -114,6 +114,7 @@ class CallerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._alarm.cancel()
+        self._out.clear()
         self._reader.waiting.clear()
         transit, self._transit = self._transit, None
         if transit is not None:
@@ -231,7 +232,8 @@ class CallerConnection(asyncio.Protocol):
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
-            self._transport.write(data)
+            if not self._transport.is_closing():
+                self._transport.write(data)
 
     def _close(self) -> None:
         self.flush()

@@ -80,7 +80,7 @@ class ProviderConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Write the request that has been held back."""
         out, self._out = self._out, b""
-        if out:
+        if out and not self._transport.is_closing():
             self._transport.write(out)
 
     def _send_more(self) -> None:
