@@ -60,10 +60,14 @@ def fake_provider(
         rpm=rpm,
         echo=echo,
     )
+    _run(provider, f"{listen} and {control}")
+
+
+def _run(provider: FakeProvider, where: str) -> None:
     try:
         anyio.run(_serve, provider)
     except OSError as error:
-        typer.echo(f"cannot listen on {listen} and {control}: {error.strerror}", err=True)
+        typer.echo(f"cannot listen on {where}: {error.strerror}", err=True)
         raise typer.Exit(1) from error
 
 
