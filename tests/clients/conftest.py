@@ -95,8 +95,11 @@ class Both:
 
 
 @pytest.fixture
-async def both(world: Any, running_proxy: Any) -> AsyncIterator[Both]:
-    """Both ways, with nothing said yet. The caller's key is another one than the proxy's at the provider."""
+async def both(request: pytest.FixtureRequest, world: Any, running_proxy: Any) -> AsyncIterator[Both]:
+    """Both ways, with nothing said yet. The caller's key is another one than the proxy's at the provider.
+
+    A parameter holds settings of the proxy.
+    """
     alone, behind = {}, {}
     for name, family in FAMILIES.items():
         world.models[name] = MODELS[name]
@@ -108,7 +111,7 @@ async def both(world: Any, running_proxy: Any) -> AsyncIterator[Both]:
         for name, family in FAMILIES.items():
             fake = FakeProvider(name, family, api_keys=(CALLERS_KEY,), still=True)
             alone[name] = await enter(fake.running())
-        caller = await enter(running_proxy(ping_after_s=0.2))
+        caller = await enter(running_proxy(**getattr(request, "param", {})))
         sides = []
         for providers, urls in (
             (alone, {name: fake.base_url for name, fake in alone.items()}),
