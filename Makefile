@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/clients/node
+CLIENTS := .venv-clients
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 help:  ## list these targets
@@ -17,7 +18,7 @@ demo: $(VENV)/.run  ## play an outage on this machine and watch traffic survive 
 test: $(VENV)/.test  ## run every test (real Valkey, real HTTP, real TLS, real processes)
 	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/clients tests $(TEST)
 
-test-clients: $(VENV)/.test $(NODE)/node_modules/.stamp  ## what real clients get through the proxy, beside what they get without it
+test-clients: $(VENV)/.test $(NODE)/node_modules/.stamp $(CLIENTS)/.stamp  ## what real clients get through the proxy, beside what they get without it
 	$(BIN)/pytest tests/clients $(TEST)
 
 cover: $(VENV)/.test  ## branch coverage of the core; fails under 100 %
@@ -58,7 +59,7 @@ lock:  ## lock the dependencies again (needs uv)
 	tools/lock.sh
 
 clean:  ## forget the virtual environment and everything made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out .bench
+	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out .bench
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("pointsman needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -90,4 +91,12 @@ $(NODE)/node_modules/.stamp: $(NODE)/package-lock.json
 			--fetch-retries=1 --fetch-timeout=15000 \
 			|| { echo "npm could not install them: is its registry within reach?" >&2; exit 1; }; \
 	else mkdir -p $(NODE)/node_modules; fi
+	@touch $@
+
+$(CLIENTS)/.stamp: requirements/clients.txt
+	@echo "installing the client libraries of the tests into $(CLIENTS) ..."
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@timeout 180 $(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --retries 1 --timeout 15 \
+		--require-hashes -r requirements/clients.txt \
+		|| { echo "pip could not install them: is its index within reach?" >&2; exit 1; }
 	@touch $@
