@@ -1,10 +1,12 @@
 # Everything a newcomer types. Nothing here needs root, a server or an account; bench-proxy leaves out what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fast check bench bench-ramps bench-proxy fmt cover mutate lock clean
+.PHONY: help demo test clients test-clients test-fast fast check bench bench-ramps bench-proxy fmt cover mutate lock clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := tests/clients/node
+CLIENTS := .venv-clients
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 help:  ## list these targets
@@ -14,7 +16,12 @@ demo: $(VENV)/.run  ## play an outage on this machine and watch traffic survive 
 	@$(BIN)/pointsman demo $(DEMO)
 
 test: $(VENV)/.test  ## run every test (real Valkey, real HTTP, real TLS, real processes)
-	$(BIN)/pytest -n 2 --dist loadgroup tests $(TEST)
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/clients tests $(TEST)
+
+clients: $(NODE)/node_modules/.stamp $(CLIENTS)/.stamp
+
+test-clients: clients $(VENV)/.test  ## what real clients get through the proxy, beside what they get without it
+	$(BIN)/pytest tests/clients $(TEST)
 
 cover: $(VENV)/.test  ## branch coverage of the core; fails under 100 %
 	$(BIN)/coverage run -m pytest -q tests/core tests/scenarios
@@ -54,7 +61,7 @@ lock:  ## lock the dependencies again (needs uv)
 	tools/lock.sh
 
 clean:  ## forget the virtual environment and everything made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out .bench
+	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage bench/out .bench
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("pointsman needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -76,4 +83,22 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.run
 $(VENV)/.check: requirements/check.txt $(VENV)/.run
 	@echo "installing what the checks need ..."
 	$(PIP) --require-hashes -r requirements/check.txt
+	@touch $@
+
+# Where there is no node, its tests say that they are skipped. A registry that does not answer is an error, soon.
+$(NODE)/node_modules/.stamp: $(NODE)/package-lock.json
+	@if command -v npm > /dev/null; then \
+		echo "installing the Node packages of the tests ..."; \
+		cd $(NODE) && timeout 60 npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error \
+			--fetch-retries=1 --fetch-timeout=15000 \
+			|| { echo "npm could not install them: is its registry within reach?" >&2; exit 1; }; \
+	else mkdir -p $(NODE)/node_modules; fi
+	@touch $@
+
+$(CLIENTS)/.stamp: requirements/clients.txt
+	@echo "installing the client libraries of the tests into $(CLIENTS) ..."
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@timeout 180 $(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --retries 1 --timeout 15 \
+		--require-hashes -r requirements/clients.txt \
+		|| { echo "pip could not install them: is its index within reach?" >&2; exit 1; }
 	@touch $@

@@ -14,3 +14,5 @@ lock build.txt --group build
 lock run.txt pyproject.toml --extra embedded
 lock test.txt pyproject.toml --extra embedded --group test
 lock check.txt pyproject.toml --extra embedded --group test --group check
+# Clients that the tests compare live in an environment of their own: they share nothing with what runs.
+lock clients.txt --group clients

@@ -31,6 +31,7 @@ def fake_provider(
     latency_ms: Annotated[float, typer.Option(min=0, help="Time to the first byte.")] = 0.0,
     latency_spread: Annotated[float, typer.Option(min=0, max=3, help="Sigma of its lognormal factor.")] = 0.0,
     rpm: Annotated[int, typer.Option(min=0, help="Requests a minute, then 429; 0: no limit.")] = 0,
+    echo: Annotated[bool, typer.Option("--echo", help="Say what it was last asked, a word a token.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed draws the same faults.")] = 0,
 ) -> None:
     """Serve as an LLM provider that can be made to fail, until SIGTERM or SIGINT.
@@ -57,11 +58,16 @@ def fake_provider(
         token_delay_ms=token_delay_ms,
         tokens=tokens,
         rpm=rpm,
+        echo=echo,
     )
+    _run(provider, f"{listen} and {control}")
+
+
+def _run(provider: FakeProvider, where: str) -> None:
     try:
         anyio.run(_serve, provider)
     except OSError as error:
-        typer.echo(f"cannot listen on {listen} and {control}: {error.strerror}", err=True)
+        typer.echo(f"cannot listen on {where}: {error.strerror}", err=True)
         raise typer.Exit(1) from error
 
 

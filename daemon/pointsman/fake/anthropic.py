@@ -140,7 +140,7 @@ class Anthropic(Dialect):
     def _limits(self, *, exhausted: bool = False) -> list[tuple[str, str]]:
         """Limit, remaining (tokens to the nearest thousand) and reset (RFC 3339) of each dimension."""
         allowance = self.allowance
-        moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=allowance.reset_s)
+        moment = dt.datetime.fromtimestamp(self.wall_s(), dt.UTC) + dt.timedelta(seconds=allowance.reset_s)
         reset = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         tokens = allowance.tokens_limit
         dimensions = {

@@ -18,6 +18,8 @@ from pointsman.fake.ledger import credential, digest
 from pointsman.fake.wire import Headers, Request
 
 MINUTE_S: Final = 60.0
+# When it is, for a fake whose time stands still: the beginning of 2026.
+STILL_S: Final = 1_767_225_600
 JSON: Final = ("content-type", "application/json")
 # Words of a signal box: what a fake says after its name, one token each.
 _WORDS: Final = tuple(
@@ -78,7 +80,8 @@ class Allowance:
 
     TOKENS_PER_REQUEST: Final = 200
 
-    def __init__(self, rpm: int) -> None:
+    def __init__(self, rpm: int, *, still: bool = False) -> None:
+        self._still = still
         self.enforced = rpm > 0
         self.requests_limit = rpm or 10_000
         self.tokens_limit = self.requests_limit * self.TOKENS_PER_REQUEST
@@ -100,6 +103,8 @@ class Allowance:
     @property
     def reset_s(self) -> float:
         """Seconds until the next minute begins."""
+        if self._still:
+            return MINUTE_S
         return max(0.0, MINUTE_S - (time.monotonic() - self._start_s))
 
     @property
@@ -112,13 +117,18 @@ class Allowance:
 
 
 class Persona(Struct, frozen=True, kw_only=True):
-    """Who a fake is. `models` empty: any model is served; `api_keys` empty: no credential is asked for."""
+    """Who a fake is. `models` empty: any model is served; `api_keys` empty: no credential is asked for.
+
+    `still`: time stands still in what it says; `echo`: it says what it was last asked.
+    """
 
     name: str
     kind: str = ""
     models: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = ()
     tokens: int = 20
+    still: bool = False
+    echo: bool = False
 
 
 class Dialect(abc.ABC):
@@ -172,6 +182,10 @@ class Dialect(abc.ABC):
             makes_tokens=makes_tokens,
         )
 
+    def wall_s(self) -> int:
+        """Seconds since 1970, for the timestamps of answers."""
+        return STILL_S if self.persona.still else int(time.time())
+
     def new_id(self, prefix: str) -> str:
         """An identifier that tells which provider gave it: it holds the mark of the provider's name."""
         return f"{prefix}{self.mark}{next(self._serial):016x}"
@@ -210,8 +224,12 @@ class Dialect(abc.ABC):
     def said(self, call: Call, limit: int | None) -> tuple[list[str], bool]:
         """The tokens of the answer, and whether `limit` cut them short. The first names who speaks.
 
-        The caller may ask for another length than the usual with the header x-fake-tokens.
+        The caller may ask for another length than the usual with the header x-fake-tokens. An echo says, a word a
+        token, the last text of what it was asked, whatever the length.
         """
+        if self.persona.echo:
+            tokens = [f"{self.persona.name} says:", *(f" {word}" for word in last_text(call.body).split())]
+            return tokens[:limit], limit is not None and limit < len(tokens)
         asked = call.request.header("x-fake-tokens")
         count = max(1, min(int(asked), 100_000)) if asked.isdecimal() else self.persona.tokens
         cut = limit is not None and limit < count
@@ -223,6 +241,20 @@ class Dialect(abc.ABC):
 def tokens_in(*texts: object) -> int:
     """A count of input tokens: a quarter of the letters, at least 1."""
     return max(1, sum(map(_letters, texts)) // 4)
+
+
+def last_text(value: object) -> str:
+    """The last text in a body's messages or input, "" if there is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return next((text for entry in reversed(value) if (text := last_text(entry))), "")
+    if isinstance(value, dict):
+        return next(
+            (text for key in ("messages", "input", "content", "text") if (text := last_text(value.get(key)))),
+            "",
+        )
+    return ""
 
 
 def _letters(value: object) -> int:
@@ -265,11 +297,6 @@ def sse(data: object, event: str = "") -> bytes:
 def json_answer(status: int, data: object, headers: Headers = ()) -> Answer:
     """An answer with `data` as its JSON body."""
     return Answer(status=status, headers=[JSON, *headers], body=msgspec.json.encode(data))
-
-
-def wall_s() -> int:
-    """Seconds since 1970, for the timestamps of answers."""
-    return int(time.time())
 
 
 def _decoded(request: Request) -> bytes | None:

@@ -16,7 +16,6 @@ from pointsman.fake.dialect import (
     limit_of,
     sse,
     tokens_in,
-    wall_s,
 )
 from pointsman.fake.embeddings import embed
 from pointsman.fake.responses import OUTPUT_TOKENS_MIN, response, response_events
@@ -69,7 +68,7 @@ class OpenAI(Dialect):
             answer = self._answer(call)
         except Refusal as refusal:
             return self.error(refusal.status, refusal.message, refusal.code, refusal.param)
-        spent_ms = (time.perf_counter() - start_s) * 1000
+        spent_ms = 0.0 if self.persona.still else (time.perf_counter() - start_s) * 1000
         answer.headers += self._headers()
         answer.headers.append(("openai-processing-ms", str(max(1, round(spent_ms)))))
         return answer
@@ -128,7 +127,7 @@ class OpenAI(Dialect):
                 400, "Missing required parameter: 'messages'.", "missing_required_parameter", "messages"
             )
         tokens, cut = self.said(call, limit_of(body, "max_tokens", "max_completion_tokens"))
-        base = {"id": self.new_id("chatcmpl-"), "created": wall_s(), "model": call.model}
+        base = {"id": self.new_id("chatcmpl-"), "created": self.wall_s(), "model": call.model}
         count_in = tokens_in(body["messages"])
         if not call.stream:
             return _whole(completion(base, tokens, count_in, cut=cut), len(tokens))
@@ -159,6 +158,7 @@ class OpenAI(Dialect):
         base = response(
             self.new_id("resp_"),
             call.model,
+            self.wall_s(),
             limit=limit,
             previous=previous,
             instructions=body.get("instructions"),

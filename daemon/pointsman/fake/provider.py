@@ -35,7 +35,8 @@ class FakeProvider:
     `models` empty: any model is served; `api_keys` empty: no credential is asked for; `rpm` > 0: that many
     requests a minute, then 429. Latency: `latency_ms` to the first byte, times a lognormal factor of sigma
     `latency_spread`; `token_delay_ms` before each token. Callers may set the headers x-fake-tokens and
-    x-fake-token-delay-ms. The same `seed` and the same requests meet the same fates.
+    x-fake-token-delay-ms. The same `seed` and the same requests meet the same fates; with `still`, time stands still
+    in the answers, and the same requests in the same order get the same bytes. With `echo` it says what it was asked.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class FakeProvider:
         token_delay_ms: float = 0.0,
         tokens: int = 20,
         rpm: int = 0,
+        still: bool = False,
+        echo: bool = False,
     ) -> None:
         self.name = name
         self.family = Family(family)
@@ -66,8 +69,10 @@ class FakeProvider:
         self._latency_ms = latency_ms
         self._latency_spread = latency_spread
         self._token_delay_ms = token_delay_ms
-        persona = Persona(name=name, kind=kind, models=models, api_keys=api_keys, tokens=tokens)
-        self._allowance = Allowance(rpm)
+        persona = Persona(
+            name=name, kind=kind, models=models, api_keys=api_keys, tokens=tokens, still=still, echo=echo
+        )
+        self._allowance = Allowance(rpm, still=still)
         self._dialect = _DIALECTS[self.family](persona, self._allowance)
         self._misfortune = Misfortune(seed)
         self._door = Door(host, port, self._handle, tls=ssl_context)

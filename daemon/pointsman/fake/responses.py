@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from pointsman.fake.dialect import Event, sse, wall_s
+from pointsman.fake.dialect import Event, sse
 
 # OpenAI refuses a smaller `max_output_tokens` with 400 ("Expected a value >= 16").
 OUTPUT_TOKENS_MIN: Final = 16
@@ -19,13 +19,13 @@ class Step(Struct, frozen=True):
 
 
 def response(
-    response_id: str, model: str, *, limit: int | None, previous: object, instructions: object
+    response_id: str, model: str, created_s: int, *, limit: int | None, previous: object, instructions: object
 ) -> dict[str, Any]:
     """A response that has just begun."""
     return {
         "id": response_id,
         "object": "response",
-        "created_at": wall_s(),
+        "created_at": created_s,
         "status": "in_progress",
         "background": False,
         "error": None,
