@@ -1,6 +1,6 @@
 # Everything a newcomer types. Nothing here needs root, a server or an account; bench-proxy leaves out what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help demo test clients test-clients test-fast fast check bench bench-ramps bench-proxy fmt cover mutate lock clean
+.PHONY: help demo test clients test-clients test-fast fast check bench bench-ramps bench-proxy soak fmt cover mutate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -46,6 +46,9 @@ test-fast: fast  ## run the proxy's tests on what was compiled
 
 bench: $(VENV)/.test  ## measure; prints ratios within one run and writes bench/out/*.json
 	$(BIN)/python -m bench $(BENCH)
+
+soak: $(VENV)/.test  ## everything goes wrong in turn under traffic, for SOAK minutes (10): nothing wrong, crossed or kept
+	$(BIN)/python -m bench.soak --minutes $(or $(SOAK),10)
 
 bench-ramps: $(VENV)/.test  ## Monte Carlo of canary ramps: false aborts, detection, time to promote
 	$(BIN)/python -m bench ramps $(BENCH)

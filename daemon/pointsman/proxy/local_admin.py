@@ -4,6 +4,7 @@ It works without the daemon and without the store: GET /status, GET /table, GET 
 POST /pin {route, shares_bp, for_s, force}, POST /unpin {route}.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -112,6 +113,7 @@ class LocalAdmin:
             "ejected": [name for name in view.endpoints if local.ejected(name, now_s)] if view else [],
             "in_flight": self._in_flight(),
             "requests_kept": len(self._ring),
+            "tasks": len(asyncio.all_tasks()),
         }
 
     def _table(self) -> msgspec.Raw:
