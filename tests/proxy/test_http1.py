@@ -267,10 +267,20 @@ async def test_close_is_honoured(front: Any, said: str, body: bytes) -> None:
     """The answer says that it is the last one, and it is."""
     caller, _ = front
     async with connected(caller.url) as wire:
-        await wire.send(post(body, f"Connection: {said}") + post(body))
+        await wire.send(post(body, f"Connection: {said}"))
         reply = await wire.reply()
         assert (reply.status, reply.says_close) == (200, True)
         assert await wire.rest() == b""
+
+
+async def test_nothing_behind_close_is_served(front: Any) -> None:
+    """The request that says close is answered, what stands behind it is not looked at (RFC 9112 9.6)."""
+    caller, fake = front
+    async with connected(caller.url) as wire:
+        await wire.send(post(CHAT, "Connection: close") + post(CHAT))
+        assert (await wire.reply()).status == 200
+        assert await wire.rest() == b""
+    assert fake.requests.total == 1
 
 
 async def test_the_absolute_form_is_understood(front: Any) -> None:
