@@ -9,9 +9,9 @@
 
 from msgspec import Struct
 
-from pointsman.core.errors import Effect, Fault, Outcome
+from pointsman.core.errors import Fault, Outcome
+from pointsman.proxy.outcomes import FAILING
 
-_FAILING = frozenset({Effect.BREAKER, Effect.BAR, Effect.THROTTLE, Effect.SOFTEN})
 _OK = Fault.OK
 
 
@@ -54,7 +54,7 @@ class Limits:
         if outcome.fault is _OK:
             if self._tokens < self._bounds.retry_budget:
                 self._tokens += 1
-        elif self._tokens > 0 and outcome.effect in _FAILING:
+        elif self._tokens > 0 and outcome.effect in FAILING:
             self._tokens -= 1
 
     def keep(self, size: int) -> bool:

@@ -19,8 +19,10 @@ _OF_THE_OFFER: Final = frozenset({b"upgrade", b"connection"})
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})\r\n", re.IGNORECASE)
 _DIGITS: Final = re.compile(rb"[0-9]{1,12}")
 _END: Final = b"\r\n\r\n"
-# So many heads are remembered. They are of a few hundred bytes, mostly.
+# So many heads are remembered. They are of a few hundred bytes, mostly; a larger one is read each time, for nobody may
+# fill the memory with them.
 KNOWN_MAX: Final = 1024
+KNOWN_BYTES_MAX: Final = 1 << 13
 # A connection whose heads are new all the time is not tried any longer.
 _MISSES_MAX: Final = 8
 
@@ -162,7 +164,9 @@ class RequestReader:
     def _learn(self, data: bytes, asked: Asked) -> None:
         """`data` began with this head, whole: remember it if only its length can differ."""
         around = around_length(data)
-        if around is not None and asked.keep and "expect" not in asked.low:
+        if around is None or sum(map(len, around)) > KNOWN_BYTES_MAX:
+            return
+        if asked.keep and "expect" not in asked.low:
             self._known = (*around, asked)
             self._heads.put(around, asked)
 
