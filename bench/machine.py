@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,10 +119,18 @@ def _answers(path: Path) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 for a server that is told it, and on Linux for nobody else while this process lives.
+
+    It stays bound there and does not listen: who asks the system for any port does not get it, and a server that sets
+    SO_REUSEADDR, as all of them do, listens beside it as often as it likes.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = int(held.getsockname()[1])
+        if sys.platform == "linux":
+            held.detach()
+        return port
 
 
 def connected(port: int) -> socket.socket:

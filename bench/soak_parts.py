@@ -82,6 +82,12 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    def fares(self) -> str:
+        if self.process is None:
+            return "not started"
+        code = self.process.poll()
+        return "runs" if code is None else f"ended, {code}"
+
     def told(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace")[-1500:]
@@ -156,9 +162,12 @@ class Installation:
         self.store.start()
         for process in (*self.providers.values(), self.daemon, *self.proxies.values()):
             process.start()
-        for url in self.urls.values():
-            await until(lambda url=url: self._ready(url), f"{url} to serve")
-        await until(self.all_held, "all workers to be up")
+        try:
+            for url in self.urls.values():
+                await until(lambda url=url: self._ready(url), f"{url} to serve")
+            await until(self.all_held, "all workers to be up")
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{self.logs()}") from None
 
     def end(self) -> None:
         for process in (*self.proxies.values(), self.daemon, *self.providers.values(), self.store):
@@ -173,9 +182,9 @@ class Installation:
                 return False
 
     def logs(self) -> str:
-        """The ends of the logs of what is tested."""
-        tested = {**self.proxies, "daemon": self.daemon}
-        return "".join(f"--- {name}\n{process.told()}" for name, process in tested.items())
+        """How what it is made of fares, and the ends of the logs."""
+        parts = {**self.proxies, "daemon": self.daemon, **self.providers, "valkey": self.store}
+        return "".join(f"--- {name}: {process.fares()}\n{process.told()}" for name, process in parts.items())
 
     async def control(self, name: str, method: str, path: str, body: Any = None) -> None:
         """Tell a provider's controls something."""
