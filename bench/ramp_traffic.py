@@ -16,7 +16,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
-from pointsman.core.evidence import latency_cell
+from pointsman.core.latency import latency_cell
 from pointsman.core.ramp_model import Arm
 from pointsman.core.stats import MAP_BITS
 from pointsman.proxy.settling import settle

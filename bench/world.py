@@ -10,7 +10,6 @@ from pointsman.config.plan import to_plan
 from pointsman.core.decide import decide
 from pointsman.core.errors import SUCCESS
 from pointsman.core.evidence import (
-    LATENCY_EDGES_MS,
     STREAM,
     UNARY,
     Evidence,
@@ -22,6 +21,7 @@ from pointsman.core.evidence import (
     Verb,
     Word,
 )
+from pointsman.core.latency import LATENCY_EDGES_MS
 from pointsman.core.model import Decision, Plan, State
 from pointsman.core.table import Table
 from pointsman.store.client import Store

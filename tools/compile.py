@@ -17,12 +17,19 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "daemon" / "pointsman"
-# The modules of pointsman/proxy that every request goes through. mypyc drops what stands behind the base of a class and
-# in Annotated: a Struct that needs a tag or a bound lives in a module that is not compiled (api.py, usage.py).
+# What every request goes through. mypyc drops what stands behind the base of a class and in Annotated: a Struct that
+# needs a tag or a bound lives in a module that is not compiled (api.py, usage.py).
 MODULES = (
-    "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "forward", "headers", "http1", "job",
-    "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick", "pins", "provider", "ratelimits",
-    "reader", "relay", "replies", "requests", "server", "settling", "sse", "transit",
+    "core/latency",
+    *(
+        f"proxy/{name}"
+        for name in (
+            "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "clock", "forward", "headers",
+            "http1", "job", "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick", "pins",
+            "provider", "ratelimits", "reader", "relay", "replies", "requests", "server", "settling", "sse", "tokens",
+            "transit",
+        )
+    ),
 )  # fmt: skip
 
 
@@ -57,7 +64,7 @@ def build_in(folder: pathlib.Path) -> None:
     from setuptools import setup  # noqa: PLC0415
 
     sys.path.insert(0, str(folder))
-    sources = [f"pointsman/proxy/{name}.py" for name in MODULES]
+    sources = [f"pointsman/{name}.py" for name in MODULES]
     options = ["build_ext", "--inplace"]
     with contextlib.chdir(folder):
         modules = mypycify(["--config-file", str(ROOT / "pyproject.toml"), *sources], opt_level="3")

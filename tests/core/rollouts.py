@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from pointsman.core.evidence import Evidence, ProbeKind, Verb, latency_cell
+from pointsman.core.evidence import Evidence, ProbeKind, Verb
+from pointsman.core.latency import latency_cell
 from pointsman.core.model import Decision, Plan
 from pointsman.core.ramp_model import Step
 from pointsman.core.rollout_model import (

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from rollouts import LIMIT, STRICT, stage
 
 from pointsman.core.criteria import CRITERIA, judged
-from pointsman.core.evidence import latency_cell
+from pointsman.core.latency import latency_cell
 from pointsman.core.ramp_model import CANARY_STEPS, Arm, Finding, RampPolicy, Verdict
 from pointsman.core.rollout_model import Bounds, Rollout, RolloutPhase, Seen
 from world import NOON_S

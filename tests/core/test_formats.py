@@ -16,6 +16,7 @@ from pointsman.core import (
     errors,
     evidence,
     health,
+    latency,
     model,
     overlays,
     ramp_model,
@@ -104,7 +105,7 @@ def test_format_numbers() -> None:
 
 def test_the_layout_of_histograms() -> None:
     """Histograms of any two proxies can be added only while the layout stays what it is."""
-    assert zlib.crc32(repr(evidence.LATENCY_EDGES_MS).encode()) == 1319995527
+    assert zlib.crc32(repr(latency.LATENCY_EDGES_MS).encode()) == 1319995527
 
 
 def test_a_health_of_nothing() -> None:

@@ -6,7 +6,6 @@ import pytest
 from msgspec.structs import replace
 
 from pointsman.core import gates
-from pointsman.core.evidence import latency_cell
 from pointsman.core.gates.approval import approval
 from pointsman.core.gates.baseline import baseline
 from pointsman.core.gates.cost import cost
@@ -16,6 +15,7 @@ from pointsman.core.gates.external import external
 from pointsman.core.gates.latency import latency
 from pointsman.core.gates.quality import accuracy, cache_hits
 from pointsman.core.gates.serving import serving
+from pointsman.core.latency import latency_cell
 from pointsman.core.ramp_model import (
     ExternalGate,
     ExternalKind,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pointsman.core.evidence import latency_cell
 from pointsman.core.gates.latency import latency
+from pointsman.core.latency import latency_cell
 from pointsman.core.ramp_model import Finding, Verdict
 from ramps import a_ramp, begun, seen, sight
 

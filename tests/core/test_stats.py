@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.core.evidence import LATENCY_EDGES_MS, latency_cell
+from pointsman.core.latency import LATENCY_EDGES_MS, latency_cell
 from pointsman.core.ramp_model import Arm
 from pointsman.core.stats import (
     Counts,

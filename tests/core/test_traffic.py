@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pointsman.core.evidence import TargetReport, latency_cell
+from pointsman.core.evidence import TargetReport
+from pointsman.core.latency import latency_cell
 from pointsman.core.ramp_model import Arm
 from pointsman.core.traffic import (
     CROWDED_BITS,

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pointsman.core.evidence import Report, latency_cell
+from pointsman.core.evidence import Report
+from pointsman.core.latency import latency_cell
 from pointsman.core.model import Health, Path, Phase, State
 from pointsman.core.ramp_model import Arm, RampPolicy
 from pointsman.core.table import RouteEntry, Table, Version

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from pointsman.core.errors import ABANDONED, SUCCESS, Outcome, Wire, of_response, of_wire
-from pointsman.core.evidence import ArmReport, latency_cell
+from pointsman.core.evidence import ArmReport
+from pointsman.core.latency import latency_cell
 from pointsman.core.table import Trial
 from pointsman.fake import Fault, Kind
 from pointsman.proxy.arms import STAMPS_KEPT, Arms

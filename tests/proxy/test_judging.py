@@ -15,7 +15,7 @@ from pointsman.proxy.api import Api
 from pointsman.proxy.body import zstd
 from pointsman.proxy.forward import REMEMBERED_RESPONSES, Homes
 from pointsman.proxy.judging import Whole, judged
-from pointsman.proxy.usage import Tokens
+from pointsman.proxy.tokens import Tokens
 
 MADE = {"id": "resp_1", "object": "response", "usage": {"input_tokens": 7, "output_tokens": 5}}
 UNKNOWN = {"error": {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "no"}}

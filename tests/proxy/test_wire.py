@@ -5,8 +5,16 @@ import pytest
 from pointsman.core.evidence import RateLimit
 from pointsman.proxy.api import Api, api_of, stored_response_id, url_of
 from pointsman.proxy.clock import SavedClock, remaining_after_restart
-from pointsman.proxy.headers import lowered, never_from_table, of_answer, to_provider
+from pointsman.proxy.headers import Pairs, Taken, never_from_table
 from pointsman.proxy.ratelimits import tightest
+
+
+def taken(headers: Pairs, *, to_caller: bool) -> Taken:
+    """All of `headers`, taken in their order."""
+    found = Taken(to_caller=to_caller)
+    for name, value in headers:
+        found.take(name, value)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -132,13 +140,13 @@ def test_no_credential_of_the_caller_travels() -> None:
         (b"anthropic-beta", b"one"),
         (b"anthropic-beta", b"two"),
     ]
-    assert to_provider(inbound, lowered(inbound)) == b"anthropic-beta: one\r\nanthropic-beta: two\r\n"
+    assert taken(inbound, to_caller=False).lines() == b"anthropic-beta: one\r\nanthropic-beta: two\r\n"
 
 
 def test_a_provider_may_have_headers_of_its_own() -> None:
     """What the configuration says of it travels in place of the caller's, an account's name too."""
     inbound = [(b"X-Region", b"caller"), (b"X-Team", b"caller")]
-    assert to_provider(inbound, lowered(inbound), {"x-region"}) == b"X-Team: caller\r\n"
+    assert taken(inbound, to_caller=False).lines({"x-region"}) == b"X-Team: caller\r\n"
     assert not never_from_table("openai-organization")
     assert never_from_table("Cf-Aig-Authorization")
 
@@ -151,7 +159,7 @@ def test_the_answers_headers_pass_but_for_the_hop_and_cookies() -> None:
         (b"Transfer-Encoding", b"chunked"),
         (b"retry-after", b"3"),
     ]
-    assert of_answer(answered)[1] == b"request-id: r\r\nretry-after: 3\r\n"
+    assert taken(answered, to_caller=True).lines() == b"request-id: r\r\nretry-after: 3\r\n"
 
 
 def test_the_tightest_dimension_counts() -> None:

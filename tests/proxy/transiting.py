@@ -17,7 +17,7 @@ from pointsman.proxy.asked import Asked
 from pointsman.proxy.books import Books
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.forward import Forwarder
-from pointsman.proxy.headers import of_answer
+from pointsman.proxy.headers import Taken
 from pointsman.proxy.job import Job
 from pointsman.proxy.judging import Head
 from pointsman.proxy.limits import Bounds, Limits
@@ -42,8 +42,10 @@ PING: Final = b": ping\n\n"
 
 def answered(status: int = 200, *headers: tuple[bytes, bytes], length: int | None = None) -> Head:
     """The head of a provider's answer, JSON unless the headers say otherwise."""
-    low, lines, tells_limit = of_answer(list(headers or (JSON,)))
-    return Head(status, b"", low, lines, tells_limit=tells_limit, length=length)
+    taken = Taken(to_caller=True)
+    for name, value in headers or (JSON,):
+        taken.take(name, value)
+    return Head(status, b"", taken.low, taken.lines(), tells_limit=taken.tells_limit, length=length)
 
 
 def error_event(kind: str) -> bytes:

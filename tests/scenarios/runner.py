@@ -51,7 +51,8 @@ from msgspec.structs import replace
 
 from pointsman.core.axes import clock
 from pointsman.core.errors import of_response
-from pointsman.core.evidence import STREAM, UNARY, ProbeKind, Verb, latency_cell
+from pointsman.core.evidence import STREAM, UNARY, ProbeKind, Verb
+from pointsman.core.latency import latency_cell
 from pointsman.core.model import Plan, Policy, RampPlan
 from pointsman.core.ramp_model import Calendar, ExternalGate, ExternalKind, Verdict
 from pointsman.core.rollout_model import Bounds, RolloutPlan, StagePlan

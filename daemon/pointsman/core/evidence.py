@@ -4,7 +4,6 @@ A report is cumulative since its proxy's boot. Losing one loses nothing, and rea
 twice: the leader subtracts what it has already counted of the same (proxy, boot).
 """
 
-import bisect
 from enum import StrEnum
 from typing import Any, Final
 
@@ -16,19 +15,6 @@ from pointsman.core.rollout_model import StageNews
 from pointsman.core.table import Version
 
 EVIDENCE_FORMAT: Final = 1
-
-# Upper edges in milliseconds of the one histogram layout, about ×1.25 apart, with exact edges at the thresholds
-# that rules and runbooks name (500, 1,000, 1,500, 3,000, 5,000, 20,000, 30,000). The last cell is everything above.
-LATENCY_EDGES_MS: Final = (
-    1, 2, 3, 5, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 125, 160, 200, 250, 315, 400, 500, 630, 800,
-    1_000, 1_250, 1_500, 2_000, 2_500, 3_000, 4_000, 5_000, 6_300, 8_000, 10_000, 12_500, 16_000, 20_000,
-    25_000, 30_000, 40_000, 60_000, 120_000, 300_000, 600_000,
-)  # fmt: skip
-
-
-def latency_cell(latency_ms: float) -> int:
-    """The histogram cell of a latency: the first whose upper edge is not below it."""
-    return bisect.bisect_left(LATENCY_EDGES_MS, latency_ms)
 
 
 class ProbeKind(StrEnum):
@@ -96,7 +82,7 @@ class TargetReport(Struct, kw_only=True, omit_defaults=True):
     came back into service and ended after: they say nothing of now. `generation` of the target in the table that
     the lanes were counted under; `throttled` is the detail of the last rate limit, `throttled_until_s` and
     `softened_until_s` the provider's word as a time by the store's clock; histograms as {cell: count} over
-    `LATENCY_EDGES_MS`; `synthetic` counts are not in `counts`; `grant` is the last trial that was used and
+    `latency.LATENCY_EDGES_MS`; `synthetic` counts are not in `counts`; `grant` is the last trial that was used and
     `grant_outcome` how it ended (a fault class); `callers*` are 64-bit linear-counting maps of the present minute.
     """
 

@@ -126,7 +126,7 @@ class Arm(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One target's part in a ramp's traffic under one stamp: first attempts that the shares sent there, no fallbacks.
 
     `failed`: everything that makes a request fall over or breaks its stream; callers' faults are in neither count.
-    Histograms as {cell: count} over evidence.LATENCY_EDGES_MS, of answers only. `callers*`: 64-bit linear-counting
+    Histograms as {cell: count} over latency.LATENCY_EDGES_MS, of answers only. `callers*`: 64-bit linear-counting
     maps; `failing`: failures by caller, as far as these can be told apart. `cost_usd` of `priced` requests.
     `synthetic_*` are counted apart.
     """

@@ -31,7 +31,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pointsman.core.evidence import LATENCY_EDGES_MS, latency_cell
+from pointsman.core.latency import LATENCY_EDGES_MS, latency_cell
 from pointsman.core.ramp_model import Arm, RampPolicy
 
 # Relative risks, and odds ratios, that evidence is averaged over.

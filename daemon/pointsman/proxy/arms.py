@@ -11,8 +11,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pointsman.core.evidence import ArmReport, latency_cell
-from pointsman.proxy.outcomes import FAILING, Seen
+from pointsman.core.evidence import ArmReport
+from pointsman.core.latency import latency_cell
+from pointsman.proxy.outcomes import Seen
 
 # So many stamps that have left the table are kept, the newest.
 STAMPS_KEPT: Final = 64
@@ -37,7 +38,7 @@ class Arms:
         if arm is None:
             arm = arms[seen.target] = ArmReport()
         counts = arm.synthetic if seen.synthetic else arm.counts
-        fault = seen.outcome.fault.value
+        fault = seen.outcome.fault._value_
         counts[fault] = counts.get(fault, 0) + 1
         if not seen.synthetic:
             _measure(arm, seen)
@@ -59,17 +60,16 @@ class Arms:
 
 def _measure(arm: ArmReport, seen: Seen) -> None:
     """Latencies are those of answers: whole ones by their end, streams by their first token."""
-    if seen.outcome.ok:
-        latency_ms = seen.first_token_ms if seen.streamed else seen.latency_ms
-        cells = arm.first_token_ms if seen.streamed else arm.latency_ms
-        if latency_ms is not None:
-            cell = latency_cell(latency_ms)
-            cells[cell] = cells.get(cell, 0) + 1
+    if seen.ok and not seen.streamed:
+        arm.latency_ms[seen.cell] = arm.latency_ms.get(seen.cell, 0) + 1
+    elif seen.ok and seen.first_token_ms is not None:
+        cell = latency_cell(seen.first_token_ms)
+        arm.first_token_ms[cell] = arm.first_token_ms.get(cell, 0) + 1
     arm.cost_usd += seen.cost_usd
     arm.priced += bool(seen.tokens_in + seen.tokens_out)
     bit = 1 << (seen.caller & 63)
     arm.callers |= bit
-    if seen.outcome.effect in FAILING:
+    if seen.failing:
         arm.callers_failing |= bit
         caller = seen.caller & 63
         arm.failing[caller] = arm.failing.get(caller, 0) + 1

@@ -9,16 +9,15 @@ from typing import Final
 
 from pointsman.core.headers import API_KEYS
 from pointsman.proxy.api import FAMILY_OF, api_of
-from pointsman.proxy.headers import Pairs, of_request, to_provider
+from pointsman.proxy.headers import Pairs, Taken
 from pointsman.proxy.settling import key_hash
 
-_NOTHING: Final[frozenset[str]] = frozenset()
 # Claude Code and Codex name their sessions; any other client may.
 _SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
 
 
 class Asked:
-    """A request's head. `low`: lower-case name → value, as `headers.lowered` has it.
+    """A request's head. `low`: lower-case name → value, as `headers.Taken` has it.
 
     `path` is the target without its query, and without the host if it is a whole URL; `query` what stands behind the
     question mark; `api` what is asked for, None: nothing that is served; `family` whose API that is, if it is one
@@ -27,8 +26,8 @@ class Asked:
     """
 
     __slots__ = (
-        "__weakref__", "_keys", "_lines", "api", "credential", "family", "headers", "http10", "is_head", "keep", "low",
-        "method", "path", "query", "session", "synthetic", "target", "verdict", "verdict",
+        "__weakref__", "_keys", "_lines", "_taken", "api", "credential", "family", "headers", "http10", "is_head",
+        "keep", "low", "method", "path", "query", "session", "synthetic", "target", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -44,21 +43,21 @@ class Asked:
         self.path = path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
         self.api = api_of(method, self.path)
         self.family = None if self.api is None else FAMILY_OF.get(self.api)
-        self.low, lines = of_request(headers)
-        low = self.low
+        self._taken = taken = Taken(to_caller=False)
+        for name, value in headers:
+            taken.take(name, value)
+        self.low = low = taken.low
         self.session = self.credential = ""
-        for name in _SESSIONS:
-            if name in low:
-                self.session = self.session or low[name].decode("latin-1")
-        for name in API_KEYS:
-            if name in low:
-                self.credential = self.credential or low[name].decode("latin-1")
+        for known in _SESSIONS:
+            if known in low:
+                self.session = self.session or low[known].decode("latin-1")
+        for known in API_KEYS:
+            if known in low:
+                self.credential = self.credential or low[known].decode("latin-1")
         self.synthetic = low.get("x-pointsman-synthetic") == b"1"
         # What CallerKeys found: (by which of them, the name of the key).
         self.verdict: tuple[object, str] | None = None
         self._lines: dict[tuple[Collection[str], bool], bytes] = {}
-        if lines is not None and "content-encoding" not in low:
-            self._lines[_NOTHING, True] = lines
         self._keys: dict[str, int] = {}
 
     def header(self, name: str) -> str:
@@ -73,11 +72,13 @@ class Asked:
         return found
 
     def lines_for(self, overridden: frozenset[str], *, keep_encoding: bool) -> bytes:
-        """The header lines that a provider gets; `overridden`: names that its own ones take the place of."""
+        """The header lines that a provider gets; `overridden`: names that its own ones take the place of.
+
+        `keep_encoding` False drops content-encoding, because the body is sent decoded.
+        """
         kind = overridden, keep_encoding
         found = self._lines.get(kind)
         if found is None:
-            found = self._lines[kind] = to_provider(
-                self.headers, self.low, overridden, keep_encoding=keep_encoding
-            )
+            without = overridden if keep_encoding else {*overridden, "content-encoding"}
+            found = self._lines[kind] = self._taken.lines(without)
         return found

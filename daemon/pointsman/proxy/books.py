@@ -16,7 +16,7 @@ from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.outcomes import TELLS_NOTHING, Ledger, Seen
 from pointsman.proxy.requests import Attempt
 from pointsman.proxy.spans import end_attempt
-from pointsman.proxy.usage import Tokens
+from pointsman.proxy.tokens import Tokens
 from pointsman.proxy.view import Endpoint, View
 
 

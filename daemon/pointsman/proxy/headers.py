@@ -5,7 +5,7 @@ provider's own credential is put in its place. Everything else passes as it came
 belongs to one hop.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from pointsman.core.headers import is_of_account, is_secret
@@ -64,15 +64,43 @@ def name_of(written: bytes) -> Name:
     return name
 
 
-def lowered(headers: Pairs) -> dict[str, bytes]:
-    """Lower-case name → value; of a name that is there several times, all values with commas between."""
-    found = {name_of(name).low: value for name, value in headers}
-    if len(found) < len(headers):
-        found.clear()
-        for name, value in headers:
-            low = name_of(name).low
-            found[low] = found[low] + b", " + value if low in found else value
-    return found
+class Taken:
+    """Headers, taken one after the other in the order in which they came.
+
+    `low`: lower-case name → value; of a name that is there several times, all values with commas between.
+    `tells_limit`: one is about a rate limit.
+    """
+
+    __slots__ = ("_passed", "_to_caller", "low", "tells_limit")
+
+    def __init__(self, *, to_caller: bool) -> None:
+        """`to_caller`: they are a provider's, and go to a caller; else the other way."""
+        self._to_caller = to_caller
+        self._passed: list[bytes] = []
+        self.low: dict[str, bytes] = {}
+        self.tells_limit = False
+
+    def take(self, name: bytes, value: bytes) -> None:
+        """One more."""
+        known = _names.get(name) or name_of(name)
+        low = self.low
+        if known.low in low:
+            low[known.low] += b", " + value
+        else:
+            low[known.low] = value
+        if known.to_caller if self._to_caller else known.to_provider:
+            self._passed += (name, b": ", value, b"\r\n")
+        if known.tells_limit:
+            self.tells_limit = True
+
+    def lines(self, without: Collection[str] = ()) -> bytes:
+        """The lines of those that travel on, but for `without` (in lower case) and for what Connection names."""
+        passed = self._passed
+        if without or self.low.get("connection", b"close") not in _NAMES_NONE:
+            dropped = {*without, *_named(self.low.get("connection", b""))}
+            pairs = zip(passed[::4], passed[2::4], strict=True)
+            return b"".join([b"%b: %b\r\n" % pair for pair in pairs if name_of(pair[0]).low not in dropped])
+        return b"".join(passed)
 
 
 def never_from_table(name: str) -> bool:
@@ -85,66 +113,6 @@ def written(headers: Mapping[str, str]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
 
 
-def _of_hop(low: Mapping[str, bytes]) -> Collection[str]:
-    """Headers that the sender declared to be of this hop only."""
-    named = low.get("connection", b"keep-alive")
-    if named in _NAMES_NONE:
-        return ()
-    return {part.strip().lower() for part in named.decode("latin-1").split(",")}
-
-
-def of_request(headers: Pairs) -> tuple[dict[str, bytes], bytes | None]:
-    """(`lowered`, the lines that a provider gets) of a caller's headers; None: `to_provider` has to look closer."""
-    low: dict[str, bytes] = {}
-    passed: list[bytes] = []
-    for name, value in headers:
-        known = _names.get(name) or name_of(name)
-        low[known.low] = value
-        if known.to_provider:
-            passed += (name, b": ", value, b"\r\n")
-    if len(low) < len(headers):
-        low = lowered(headers)
-    return low, None if _of_hop(low) else b"".join(passed)
-
-
-def to_provider(
-    headers: Pairs, low: Mapping[str, bytes], overridden: Collection[str] = (), *, keep_encoding: bool = True
-) -> bytes:
-    """The lines of a caller's headers that the provider gets; `overridden`: names that its own ones take the place of.
-
-    `keep_encoding` False drops content-encoding, because the body is sent decoded.
-    """
-    without = {*overridden, *_of_hop(low)}
-    if not keep_encoding:
-        without.add("content-encoding")
-    return _lines(
-        pair for pair in headers if (known := name_of(pair[0])).to_provider and known.low not in without
-    )
-
-
-def of_answer(answered: Pairs) -> tuple[dict[str, bytes], bytes, bool]:
-    """(`lowered`, the lines that the caller gets, does one tell a rate limit) of a provider's headers.
-
-    The framing is the proxy's own.
-    """
-    low: dict[str, bytes] = {}
-    passed: list[bytes] = []
-    tells_limit = False
-    for name, value in answered:
-        known = _names.get(name) or name_of(name)
-        low[known.low] = value
-        if known.to_caller:
-            passed += (name, b": ", value, b"\r\n")
-        if known.tells_limit:
-            tells_limit = True
-    if len(low) < len(answered):
-        low = lowered(answered)
-    without = _of_hop(low)
-    if without:
-        pairs = [pair for pair in answered if (one := name_of(pair[0])).to_caller and one.low not in without]
-        return low, _lines(pairs), tells_limit
-    return low, b"".join(passed), tells_limit
-
-
-def _lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+def _named(connection: bytes) -> Collection[str]:
+    """The headers that the sender declared to be of this hop only."""
+    return {part.strip().lower() for part in connection.decode("latin-1").split(",")}

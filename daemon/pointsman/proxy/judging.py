@@ -11,7 +11,8 @@ from pointsman.core.strangers import UNREADABLE
 from pointsman.proxy import lenient
 from pointsman.proxy.body import BodyError, decompressed
 from pointsman.proxy.headers import LIMIT
-from pointsman.proxy.usage import USAGE, Tokens
+from pointsman.proxy.tokens import Tokens
+from pointsman.proxy.usage import ANSWER, USAGE
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
 WHOLE_BYTES_MAX: Final = 8 << 20
@@ -85,15 +86,15 @@ class Whole:
         return status == 404 or (status == 400 and self.outcome.detail.endswith(f" {_NOT_FOUND}"))
 
 
-class _Answer(Struct):
-    """The parts of an unstreamed answer that are looked at; each is decoded by itself."""
+class _Loose(Struct):
+    """The same where one of them is not as it should be; each is decoded by itself."""
 
     id: Raw = Raw()
     usage: Raw = Raw()
     error: Raw = Raw()
 
 
-_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_LOOSE: Final = msgspec.json.Decoder(_Loose)
 _NO_ID: Final = Raw()
 _OK: Final = Outcome(of_response(200, {}).fault, status=200)
 
@@ -116,7 +117,19 @@ def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
     if b"json" not in kind:
         return (of_wire(Wire.BAD_BODY) if kind.startswith(b"text/html") else _plain(head)), _NO_ID
     try:
-        answer = _ANSWER.decode(body)
+        answer = ANSWER.decode(body)
+    except msgspec.ValidationError:
+        return _judged_loosely(head, body, tokens)
+    except UNREADABLE:
+        return of_wire(Wire.BAD_BODY), _NO_ID
+    tokens.learn(answer.usage)
+    return _told(head, answer.error), answer.id
+
+
+def _judged_loosely(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
+    """A field that cannot be read says nothing; the others still do."""
+    try:
+        answer = _LOOSE.decode(body)
     except msgspec.ValidationError:  # no object: seen at its first byte, whatever comes after that
         other = lenient.value(body)
         return (of_wire(Wire.BAD_BODY) if other is None else _plain(head, other)), _NO_ID
@@ -124,13 +137,16 @@ def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
         return of_wire(Wire.BAD_BODY), _NO_ID
     if answer.usage:
         tokens.learn(lenient.typed(USAGE, answer.usage))
-    error = lenient.value(answer.error) if answer.error else None
-    if error is None and head.status == _OK.status:
-        return _OK, answer.id
-    return _plain(head, {"error": error} if error else None), answer.id
+    return _told(head, answer.error), answer.id
+
+
+def _told(head: Head, raw: Raw) -> Outcome:
+    """The outcome of a success that names an error, or none."""
+    error = lenient.value(raw) if raw else None
+    return _plain(head, {"error": error} if error else None)
 
 
 def _plain(head: Head, body: object = None) -> Outcome:
-    if head.status == _OK.status and body is None:
+    if head.status == 200 and body is None:
         return _OK
     return of_response(head.status, head.text(), body, now_s=time.time())

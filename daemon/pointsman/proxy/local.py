@@ -22,8 +22,8 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
 
-from pointsman.core.errors import Effect, Outcome
-from pointsman.core.evidence import LATENCY_EDGES_MS, latency_cell
+from pointsman.core.errors import Effect, Fault, Outcome
+from pointsman.core.latency import LATENCY_EDGES_MS, latency_cell
 
 # "Far longer than normal": at least this long, and three times the 99th percentile. A whole answer takes as long as
 # its text, so that the next ones may well be longer than any before; a stream's first event does not depend on that.
@@ -45,6 +45,7 @@ REMEMBERED: Final = 8
 THROTTLE_UNKNOWN_S: Final = 1.0
 
 
+_OK: Final = Fault.OK
 _SUCCESS: Final = Effect.SUCCESS
 _BREAKER: Final = Effect.BREAKER
 _BAR: Final = Effect.BAR
@@ -183,7 +184,7 @@ class LocalBreaker:
         if was_trial:
             lane.trial = 0
         late = False
-        effect = outcome.effect
+        effect = _SUCCESS if outcome.fault is _OK else outcome.effect
         if effect is _SUCCESS:
             if lane.common or lane.streak or lane.failed or self._fails_beside(target, lane, streamed):
                 both = self._both(target, lane.generation)

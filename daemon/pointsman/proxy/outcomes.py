@@ -10,8 +10,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from pointsman.core.errors import Effect, Fault, Outcome
-from pointsman.core.evidence import LANE_TIMES, STREAM, UNARY, Lane, RateLimit, TargetReport, latency_cell
+from pointsman.core.evidence import LANE_TIMES, STREAM, UNARY, Lane, RateLimit, TargetReport
 from pointsman.core.health import silent
+from pointsman.core.latency import latency_cell
 
 CALLER_MINUTE_S: Final = 60.0
 # How soon the leader is to hear of what may change a verdict, and of a failure that stands alone: there are some at
@@ -36,19 +37,23 @@ _BAR: Final = Effect.BAR
 class Seen:
     """One finished attempt. `caller` is 64 bits of the caller's identity; `latency_ms` until the end of the answer.
 
-    `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began; `stamp`
-    the ramp's that it counts under, "" if none; `late`: a success that says nothing of now, because it began before the
+    `ok`: it is a success, and `cell` that of its latency, else -1; `failing`: its caller counts among those that fail.
+    `grant` is the trial that the attempt was, 0 if none; `generation` the target's when the attempt began; `stamp` the
+    ramp's that it counts under, "" if none; `late`: a success that says nothing of now, because it began before the
     failures that others meet (see proxy/local.py).
     """
 
     __slots__ = (
         "caller",
+        "cell",
         "cost_usd",
+        "failing",
         "first_token_ms",
         "generation",
         "grant",
         "late",
         "latency_ms",
+        "ok",
         "outcome",
         "rate_limit",
         "stamp",
@@ -80,6 +85,9 @@ class Seen:
     ) -> None:
         self.target = target
         self.outcome = outcome
+        self.ok = outcome.fault is _OK
+        self.cell = latency_cell(latency_ms) if self.ok else -1
+        self.failing = not self.ok and outcome.effect in FAILING
         self.streamed = streamed
         self.latency_ms = latency_ms
         self.first_token_ms = first_token_ms
@@ -158,11 +166,10 @@ class Ledger:
         report = tally.report
         if seen.generation > report.generation:
             _forget(report, seen.generation)
+        fault = seen.outcome.fault._value_
         ended_trial = bool(seen.grant) and seen.outcome.fault not in TELLS_NOTHING
         if ended_trial:
-            report.grant, report.grant_outcome = seen.grant, seen.outcome.fault.value
-        ok = seen.outcome.fault is _OK
-        fault = seen.outcome.fault._value_
+            report.grant, report.grant_outcome = seen.grant, fault
         if seen.synthetic:
             report.synthetic[fault] = report.synthetic.get(fault, 0) + 1
             return AT_ONCE_S if ended_trial else None
@@ -170,7 +177,7 @@ class Ledger:
         counts[fault] = counts.get(fault, 0) + 1
         _measure(report, seen)
         tally.callers.add(seen.caller, now_s)
-        if not ok and seen.outcome.effect in FAILING:
+        if seen.failing:
             tally.callers_failing.add(seen.caller, now_s)
         within_s = self._stand(report, seen, now_s) if seen.generation == report.generation else None
         return AT_ONCE_S if ended_trial else within_s
@@ -178,7 +185,7 @@ class Ledger:
     def _stand(self, report: TargetReport, seen: Seen, now_s: float) -> float | None:
         """What the outcome says about the target as it is now, and how soon that is to be told."""
         outcome = seen.outcome
-        effect = outcome.effect
+        effect = _SUCCESS if seen.ok else outcome.effect
         name = STREAM if seen.streamed else UNARY
         lane = report.lanes.get(name)
         if lane is None:
@@ -236,9 +243,8 @@ def _failed(lane: Lane, outcome: Outcome, now_s: float) -> None:
 
 def _measure(report: TargetReport, seen: Seen) -> None:
     """Latencies are those of answers, not of failures; tokens are paid for in either case."""
-    if seen.outcome.ok:
-        cell = latency_cell(seen.latency_ms)
-        report.latency_ms[cell] = report.latency_ms.get(cell, 0) + 1
+    if seen.ok:
+        report.latency_ms[seen.cell] = report.latency_ms.get(seen.cell, 0) + 1
         if seen.first_token_ms is not None:
             cell = latency_cell(seen.first_token_ms)
             report.first_token_ms[cell] = report.first_token_ms.get(cell, 0) + 1

@@ -12,7 +12,7 @@ import httptools
 
 from pointsman import logs
 from pointsman.core.errors import Wire
-from pointsman.proxy.headers import Pairs, of_answer
+from pointsman.proxy.headers import Taken
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless
 from pointsman.proxy.judging import Head
 from pointsman.proxy.outbox import Outbox
@@ -23,6 +23,7 @@ log = logs.get("proxy")
 
 KEEP_ALIVE_S: Final = 75.0
 _SWEEP_S: Final = 15.0
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 # A body leaves in pieces of this size, each when the one before has mostly gone: a caller's 64 MB are not copied
 # into a buffer at once, nor encrypted in one go while everybody else waits.
 _PIECE_BYTES: Final = 1 << 18
@@ -47,11 +48,12 @@ class ProviderConnection(asyncio.Protocol):
     def _reset(self, *, is_head: bool) -> None:
         self._is_head = is_head
         self._reason = b""
-        self._pairs: Pairs = []
+        self._taken = Taken(to_caller=True)
         self._parts: list[bytes] = []
         self._received = 0
         self._head: Head | None = None
         self._told_head = False
+        self._is_11 = False  # seen at its first bytes: to ask the parser takes longer
         self._interim = False
         self._complete = False
         self._keep = False
@@ -131,6 +133,8 @@ class ProviderConnection(asyncio.Protocol):
         if recipient is None:
             self._transport.abort()  # nobody has asked anything
             return
+        if not self._received:
+            self._is_11 = data.startswith(b"HTTP/1.1 ")
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -194,7 +198,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:  # trailers are not asked for
-            self._pairs.append((name, value))
+            self._taken.take(name, value)
 
     def on_headers_complete(self) -> None:
         if self._surplus:
@@ -203,17 +207,20 @@ class ProviderConnection(asyncio.Protocol):
         self._interim = status < 200
         if self._interim:
             self._unreadable = self._unreadable or status == 101
-            self._reason, self._pairs = b"", []
+            self._reason, self._taken, self._is_11 = b"", Taken(to_caller=True), False
             return
-        low, lines, tells_limit = of_answer(self._pairs)
+        taken = self._taken
+        low = taken.low
         coding, length = low.get("transfer-encoding"), low.get("content-length")
-        version = self._parser.get_http_version()
+        version = "1.1" if self._is_11 else self._parser.get_http_version()
         chunked = coding is not None and coding.lower() == b"chunked" and version == "1.1"
-        if version not in {"1.0", "1.1"} or (coding is not None and not chunked):
+        if version not in _VERSIONS or (coding is not None and not chunked):
             self._unreadable = True
         self._keep = self._parser.should_keep_alive()
         size = None if length is None else int(length)
-        self._head = Head(status, self._reason, low, lines, tells_limit=tells_limit, length=size)
+        self._head = Head(
+            status, self._reason, low, taken.lines(), tells_limit=taken.tells_limit, length=size
+        )
         if bodiless(status, is_head=self._is_head):
             self._complete = True
         else:

@@ -5,7 +5,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
 from pointsman.proxy.job import Job
-from pointsman.proxy.usage import Tokens
+from pointsman.proxy.tokens import Tokens
 from pointsman.proxy.view import Endpoint
 
 

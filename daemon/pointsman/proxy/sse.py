@@ -12,7 +12,8 @@ import msgspec
 
 from pointsman.proxy import lenient
 from pointsman.proxy.api import Api
-from pointsman.proxy.usage import RAW, USAGE, Event, Tokens
+from pointsman.proxy.tokens import Tokens
+from pointsman.proxy.usage import RAW, USAGE, Event
 
 # An event ends at a blank line; a line may end in CR LF, LF or CR.
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")

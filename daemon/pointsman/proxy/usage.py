@@ -1,4 +1,4 @@
-"""What is looked at in providers' JSON: the fields of an event, and the tokens that an answer used."""
+"""What is looked at in providers' JSON: the fields of an event and of an answer, and the tokens that one used."""
 
 from typing import Annotated, Final
 
@@ -37,20 +37,12 @@ class Event(Struct):
 RAW: Final = msgspec.json.Decoder(Event)
 
 
-class Tokens(Struct):
-    """Tokens in (cached ones included) and out, as last told."""
+class Answer(Struct):
+    """The parts of an unstreamed answer that are looked at, where they are as they should be."""
 
-    into: int = 0
-    out: int = 0
+    id: Raw = Raw()
+    usage: Usage | None = None
+    error: Raw = Raw()
 
-    def learn(self, usage: Usage | None) -> None:
-        """Take over what `usage` tells; what it leaves out stays."""
-        if usage is None:
-            return
-        into = usage.prompt_tokens if usage.input_tokens is None else usage.input_tokens
-        if into is not None:
-            cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
-            self.into = int(into + cached)
-        out = usage.completion_tokens if usage.output_tokens is None else usage.output_tokens
-        if out is not None:
-            self.out = int(out)
+
+ANSWER: Final = msgspec.json.Decoder(Answer)

@@ -2,10 +2,7 @@
 
 import pytest
 
-from pointsman.core.evidence import (
-    LATENCY_EDGES_MS,
-    latency_cell,
-)
+from pointsman.core.latency import LATENCY_EDGES_MS, latency_cell
 
 
 @pytest.mark.parametrize(
