@@ -142,7 +142,7 @@ async def test_what_cannot_move_stays_with_a_target_that_the_file_has_no_more(
         view = run.proxy._feed.view
     assert view is not None
     assert view.home == {"chat": "b"}
-    assert view.endpoints["b"].prices.input_usd_per_mtok == 1.0
+    assert view.endpoints["b"].usd_in == 1e-6
 
 
 async def test_what_is_new_in_the_file_counts_at_once(world: Any, state_dir: Path) -> None:

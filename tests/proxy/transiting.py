@@ -25,9 +25,9 @@ from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.outcomes import Ledger
 from pointsman.proxy.pins import Pins
 from pointsman.proxy.requests import Record
+from pointsman.proxy.routing import Endpoint, Origin, View
 from pointsman.proxy.sides import Line, Recipient
 from pointsman.proxy.transit import State, Transit
-from pointsman.proxy.view import Endpoint, Origin, View
 
 TIMEOUTS: Final = TimeoutSettings(connect_s=5, first_byte_s=30, idle_s=60, response_s=600)
 PING_AFTER_S: Final = 15.0
@@ -197,7 +197,14 @@ class Road:
         rest = tuple(other for other in route.chain if other != target)
         lost = msgspec.structs.replace(route, chain=(*rest, target), last_resort=len(rest))
         table = msgspec.structs.replace(self.view.table, routes={"chat": lost})
-        self.newest = msgspec.structs.replace(self.view, table=table, calm={})
+        self.newest = View(
+            table=table,
+            endpoints=self.view.endpoints,
+            missing={},
+            grants={},
+            deadlines={},
+            home=self.view.home,
+        )
 
     def counted(self) -> dict[str, int]:
         """How attempts ended, of all targets."""
@@ -257,13 +264,11 @@ def _view(targets: tuple[str, ...], family: Family, credentials: int, max_in_fli
     }
     return View(
         table=table,
-        version="1.1",
         endpoints=endpoints,
         missing={},
         grants={},
         deadlines={},
         home={"chat": targets[0]},
-        calm={},
     )
 
 
@@ -283,7 +288,7 @@ class Ride:
         self.job = Job(asked, api, road.family, body, road.view)
         self.job.read_head(1 << 24)
         self.job.identify((), "127.0.0.1")
-        self.job.record = Record(id=self.job.id, at_s=0.0, route="chat", api=api.value, attempts=[])
+        self.job.record = Record(self.job.id, at_s=0.0, route="chat", api=api.value)
         self.now_s = road.now_s
         self.caller = ScriptedCaller()
         self.providers = ScriptedProviders()

@@ -8,10 +8,28 @@ from collections.abc import Collection
 from typing import Final
 
 from pointsman.core.headers import API_KEYS
-from pointsman.proxy.api import FAMILY_OF, api_of
+from pointsman.proxy.api import FAMILY_OF, Api, api_of
 from pointsman.proxy.headers import Pairs, Taken
 from pointsman.proxy.settling import key_hash
 
+# Counting tokens and keeping files say nothing about a model.
+_TELL_NOTHING: Final = frozenset({Api.COUNT_TOKENS, Api.INPUT_TOKENS, Api.COMPACT, Api.ACCOUNT})
+
+
+class Kind:
+    """What an API is: `counts`: a model answers, and so it is evidence; of an account; and what it makes."""
+
+    __slots__ = ("counts", "embeds", "makes_responses", "of_account")
+
+    def __init__(self, api: Api | None) -> None:
+        self.counts = api is not None and api not in _TELL_NOTHING
+        self.of_account = api is Api.ACCOUNT
+        self.embeds = api is Api.EMBEDDINGS
+        self.makes_responses = api is Api.RESPONSES
+
+
+_KINDS: Final = {api.value: Kind(api) for api in Api}
+_NO_KIND: Final = Kind(None)
 # Claude Code and Codex name their sessions; any other client may.
 _SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
 
@@ -20,14 +38,14 @@ class Asked:
     """A request's head. `low`: lower-case name → value, as `headers.Taken` has it.
 
     `path` is the target without its query, and without the host if it is a whole URL; `query` what stands behind the
-    question mark; `api` what is asked for, None: nothing that is served; `family` whose API that is, if it is one
-    family's; `session` what a header calls it, and `credential` who the caller says it is, "" if nobody; `synthetic`:
-    made for a canary, and counted apart.
+    question mark; `api` what is asked for, None: nothing that is served; `kind` what that is; `family` whose API it
+    is, if it is one family's; `session` what a header calls it, and `credential` who the caller says it is, "" if
+    nobody; `synthetic`: made for a canary, and counted apart.
     """
 
     __slots__ = (
-        "__weakref__", "_keys", "_lines", "_taken", "api", "credential", "family", "headers", "http10", "is_head",
-        "keep", "low", "method", "path", "query", "session", "synthetic", "target", "verdict",
+        "__weakref__", "_keys", "_lines", "_taken", "api", "api_name", "credential", "family", "headers", "http10",
+        "is_head", "keep", "kind", "low", "method", "path", "query", "session", "synthetic", "target", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +60,8 @@ class Asked:
         path, _, self.query = target.decode("latin-1").partition("?")
         self.path = path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
         self.api = api_of(method, self.path)
+        self.api_name = "" if self.api is None else self.api.value
+        self.kind = _KINDS.get(self.api_name, _NO_KIND)
         self.family = None if self.api is None else FAMILY_OF.get(self.api)
         self._taken = taken = Taken(to_caller=False)
         for name, value in headers:

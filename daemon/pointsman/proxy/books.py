@@ -1,7 +1,7 @@
 """One attempt's account: opened when the request goes out, closed exactly once, whatever becomes of it."""
 
-import time
 from collections.abc import Callable, Collection
+from time import monotonic
 
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
@@ -15,9 +15,9 @@ from pointsman.proxy.limits import Bounds, Limits
 from pointsman.proxy.local import LocalBreaker
 from pointsman.proxy.outcomes import TELLS_NOTHING, Ledger, Seen
 from pointsman.proxy.requests import Attempt
+from pointsman.proxy.routing import Endpoint, View
 from pointsman.proxy.spans import end_attempt
 from pointsman.proxy.tokens import Tokens
-from pointsman.proxy.view import Endpoint, View
 
 
 class Grants:
@@ -60,7 +60,7 @@ class Account:
         self._job = job
         self._grant = grant
         self._stamp = stamp
-        self._began_s = time.monotonic()
+        self._began_s = monotonic()
         self._first_s: float | None = None
         self._closed = False
         self.endpoint = endpoint
@@ -78,7 +78,7 @@ class Account:
 
     def answered(self) -> None:
         """The first thing that counts of a good answer has come."""
-        self._first_s = time.monotonic()
+        self._first_s = monotonic()
         if self._ticket:
             self._books.local.answered(
                 self.endpoint.target, self._ticket, self._first_s, streamed=self._job.streamed
@@ -89,51 +89,50 @@ class Account:
         if self._closed:
             return
         self._closed = True
-        now_s = time.monotonic()
+        now_s = monotonic()
         latency_ms = (now_s - self._began_s) * 1000
-        limits = self._books.limits
+        books, job, endpoint = self._books, self._job, self.endpoint
+        limits = books.limits
         limits.ended(outcome)
-        if self.endpoint.max_in_flight:
-            limits.leave(self.endpoint.target)
+        if endpoint.max_in_flight:
+            limits.leave(endpoint.target)
         first_ms = None if self._first_s is None else (self._first_s - self._began_s) * 1000
-        attempt = Attempt(
-            self.endpoint.target, self.reason, outcome.fault.value, outcome.detail, outcome.status, latency_ms
+        fault = outcome.fault._value_
+        job.record.attempts.append(
+            Attempt(endpoint.target, self.reason, fault, outcome.detail, outcome.status, latency_ms)
         )
-        self._job.record.attempts.append(attempt)
         if self._ticket:
-            late = self._books.local.ended(
-                self.endpoint.target, self._ticket, outcome, now_s, streamed=self._job.streamed
-            )
+            late = books.local.ended(endpoint.target, self._ticket, outcome, now_s, streamed=job.streamed)
             self._count(outcome, latency_ms, first_ms, late=late)
         if self._grant and outcome.fault in TELLS_NOTHING:
-            self._books.grants.give_back(self.endpoint.target, self._grant)
+            books.grants.give_back(endpoint.target, self._grant)
         if self._span is not None:
-            end_attempt(self._span, self._job, self.endpoint, self.reason, outcome, self.tokens)
+            end_attempt(self._span, job, endpoint, self.reason, outcome, self.tokens)
 
     def _count(self, outcome: Outcome, latency_ms: float, first_ms: float | None, *, late: bool) -> None:
-        prices = self.endpoint.prices
-        cost_usd = self.tokens.into * prices.input_usd_per_mtok + self.tokens.out * prices.output_usd_per_mtok
+        books, job, endpoint, tokens = self._books, self._job, self.endpoint, self.tokens
         seen = Seen(
-            target=self.endpoint.target,
+            target=endpoint.target,
             outcome=outcome,
-            streamed=self._job.streamed,
+            streamed=job.streamed,
             latency_ms=latency_ms,
-            first_token_ms=first_ms if self._job.streamed else None,
-            tokens_in=self.tokens.into,
-            tokens_out=self.tokens.out,
-            cost_usd=cost_usd / 1e6,
-            caller=self._job.caller,
+            first_token_ms=first_ms if job.streamed else None,
+            tokens_in=tokens.into,
+            tokens_out=tokens.out,
+            cost_usd=tokens.into * endpoint.usd_in + tokens.out * endpoint.usd_out,
+            caller=job.caller,
             rate_limit=self.rate_limit,
-            generation=self.endpoint.generation,
+            generation=endpoint.generation,
             grant=self._grant,
-            synthetic=self._job.synthetic,
+            synthetic=job.synthetic,
             stamp=self._stamp,
             late=late,
         )
-        self._books.arms.record(seen)
-        within_s = self._books.ledger.record(seen, self._books.clock.now_s())
+        if seen.stamp:
+            books.arms.record(seen)
+        within_s = books.ledger.record(seen, books.clock.now_s())
         if within_s is not None:
-            self._books.wake(within_s)
+            books.wake(within_s)
 
 
 class Books:

@@ -3,7 +3,7 @@
 import asyncio
 import email.utils
 import math
-import time
+from time import monotonic
 from typing import Final, Protocol, cast
 
 from pointsman import logs
@@ -81,14 +81,14 @@ class CallerConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.remote = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._alarm.set(time.monotonic() + KEEP_ALIVE_S)
+        self._alarm.set(monotonic() + KEEP_ALIVE_S)
         self._desk.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
         if self._active is None:
-            self._alarm.set(time.monotonic() + READ_S)
+            self._alarm.set(monotonic() + READ_S)
         reader = self._reader
         reader.feed(data)
         if (
@@ -172,12 +172,12 @@ class CallerConnection(asyncio.Protocol):
         self.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._alarm.set(time.monotonic() + LINGER_S)
+        self._alarm.set(monotonic() + LINGER_S)
 
     def travel(self, transit: Transit) -> None:
         """`transit` answers the present request."""
         self._transit = transit
-        transit.begin(time.monotonic())
+        transit.begin(monotonic())
 
     def _done(self) -> None:
         """The present request is answered."""
@@ -189,7 +189,7 @@ class CallerConnection(asyncio.Protocol):
         if self._ending:
             self._close()
             return
-        self._alarm.set(time.monotonic() + KEEP_ALIVE_S)
+        self._alarm.set(monotonic() + KEEP_ALIVE_S)
         self._serve()
         if self._full and len(self._reader.waiting) <= WAITING_MAX and not self._transport.is_closing():
             self._full = False
@@ -197,7 +197,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _ring(self) -> None:
         if self._transit is not None:
-            self._transit.ring(time.monotonic())
+            self._transit.ring(monotonic())
         elif not self._reader.idle and not self._lingering:
             self._refuse(HttpError(408, f"nothing more has come of the request for {READ_S:.0f} s"))
         elif self._active is None:

@@ -4,8 +4,8 @@ Deadlines arrive as seconds since 1970 by the store's clock, with the store's ti
 are counted on the monotonic clock.
 """
 
-import time
 from collections.abc import Mapping
+from time import monotonic, time
 
 from msgspec import Struct
 
@@ -14,15 +14,15 @@ class StoreClock:
     """The store's time, estimated from its last word. Until the store has spoken, the machine's own clock."""
 
     def __init__(self) -> None:
-        self._ahead_s = time.time() - time.monotonic()
+        self._ahead_s = time() - monotonic()
 
     def heard(self, now_s: float) -> None:
         """The store says that it is `now_s` (seconds since 1970)."""
-        self._ahead_s = now_s - time.monotonic()
+        self._ahead_s = now_s - monotonic()
 
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock."""
-        return time.monotonic() + self._ahead_s
+        return monotonic() + self._ahead_s
 
     def on_monotonic(self, deadlines: Mapping[str, float]) -> dict[str, float]:
         """Deadlines by the store's clock as monotonic ones."""
@@ -30,7 +30,7 @@ class StoreClock:
 
     def ahead_of_wall_s(self) -> float:
         """How far the store's clock is ahead of this machine's, in seconds."""
-        return self.now_s() - time.time()
+        return self.now_s() - time()
 
 
 class SavedClock(Struct):

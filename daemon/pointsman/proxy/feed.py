@@ -15,13 +15,13 @@ import anyio
 import anyio.to_thread
 import msgspec
 from msgspec import Raw, Struct
-from msgspec.structs import replace
 
 from pointsman import logs
 from pointsman.core.strangers import UNREADABLE
 from pointsman.core.table import Table, TableError, Version, check_newer, decode
 from pointsman.proxy.clock import SavedClock, StoreClock, remaining_after_restart
-from pointsman.proxy.view import Trust, View, compile_view
+from pointsman.proxy.routing import View
+from pointsman.proxy.view import Trust, compile_view
 from pointsman.store.client import Store
 from pointsman.store.errors import StoreError, Unreadable
 from pointsman.store.records import Published
@@ -154,7 +154,7 @@ class Feed:
                 self._changed(True)
                 return
         if deadlines or view.deadlines:
-            self.view = replace(view, deadlines=fresh)
+            self.view = view.renewed(fresh)
 
     async def _take(self, published: Published) -> None:
         """Validate, bind, swap, acknowledge, keep on disk; or refuse and say why."""

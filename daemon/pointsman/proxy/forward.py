@@ -1,10 +1,10 @@
 """Where a request may go, in which order, and what its caller is told when none of that served it."""
 
 import math
-import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from random import random
 from typing import Final
 
 from pointsman.config.models import TimeoutSettings
@@ -13,9 +13,9 @@ from pointsman.proxy.api import stored_response_id
 from pointsman.proxy.books import Books
 from pointsman.proxy.job import Job
 from pointsman.proxy.local import Standing
-from pointsman.proxy.pick import Calm, Order, Situation, order, shares_now, steady_targets
+from pointsman.proxy.pick import Order, Situation, order, shares_now, steady_targets
 from pointsman.proxy.pins import Pins
-from pointsman.proxy.view import View
+from pointsman.proxy.routing import Route, View
 
 REMEMBERED_RESPONSES: Final = 10_000
 CANNOT_MOVE: Final = "cannot move"
@@ -82,36 +82,32 @@ class Forwarder:
 
     def order(self, job: Job, now_s: float) -> tuple[Order, Way]:
         """The targets to try, and how far the request may go."""
-        route = job.view.table.routes[job.route]
+        route = job.view.routes[job.route]
         head, made_by = job.head, _made_by(job)
         if made_by or job.of_account or (head is not None and (head.conversation or head.file)):
             maker = self._homes.of(made_by)
             home = maker or job.view.home.get(job.route, "")
+            chain = route.entry.chain
             if home not in job.view.table.targets:
-                home = next(iter(route.chain), "")
+                home = next(iter(chain), "")
             way = Way.SOUGHT if made_by and not maker else Way.STAYS
-            places = dict.fromkeys((home, *route.chain)) if way is Way.SOUGHT else (home,)
+            places = dict.fromkeys((home, *chain)) if way is Way.SOUGHT else (home,)
             return Order(tuple(place for place in places if place in job.view.endpoints), CANNOT_MOVE), way
         if route.later or not self._is_calm(job, route, now_s):
-            return self._order_now(job, route, now_s), _MOVES
-        calm = job.view.calm.get(job.route)
-        if calm is None:
-            members = {*route.chain, *route.shares_bp}
-            unusable = members.difference(job.view.endpoints)
-            calm = job.view.calm[job.route] = Calm(job.route, route, route.shares_bp, unusable)
-        return calm.order(job.key, random.random()), _MOVES
+            return self._order_now(job, route.entry, now_s), _MOVES
+        return route.calm.order(job.key, random()), _MOVES
 
-    def _is_calm(self, job: Job, route: RouteEntry, now_s: float) -> bool:
+    def _is_calm(self, job: Job, route: Route, now_s: float) -> bool:
         """Does nothing but the table say where the request goes?"""
         troubled = self.books.local.troubled(now_s)
         return not (
             self._pins.any
-            or not route.shares_bp
+            or not route.is_open
             or (job.counts and job.view.grants)
             or job.synthetic
             or job.embeds
-            or (troubled and not troubled.isdisjoint(route.chain))
-            or (troubled and not troubled.isdisjoint(route.shares_bp))
+            or (troubled and not troubled.isdisjoint(route.entry.chain))
+            or (troubled and not troubled.isdisjoint(route.entry.shares_bp))
         )
 
     def _order_now(self, job: Job, route: RouteEntry, now_s: float) -> Order:
@@ -119,7 +115,7 @@ class Forwarder:
         if not shares:
             return Order((), "")
         situation = self._situation(job, route, shares, now_s)
-        return order(job.route, route, shares, situation, key=job.key, u=random.random())
+        return order(job.route, route, shares, situation, key=job.key, u=random())
 
     def patience_s(self, job: Job, target: str, rest: Sequence[str]) -> float:
         """After how many seconds it is asked whether `target` is `lost` to the request; inf: never.

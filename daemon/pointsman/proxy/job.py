@@ -1,7 +1,7 @@
 """One request on its way: what was asked, by whom, and under which table."""
 
-import random
 from collections.abc import Sequence
+from random import getrandbits
 from typing import Final
 
 from pointsman.core.model import Family
@@ -10,17 +10,10 @@ from pointsman.proxy.asked import Asked
 from pointsman.proxy.body import Head, OpaqueError, decompressed, read_head, with_model
 from pointsman.proxy.http1 import request_head
 from pointsman.proxy.requests import Record
+from pointsman.proxy.routing import Endpoint, View
 from pointsman.proxy.settling import key_hash
-from pointsman.proxy.view import Endpoint, View
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-_TELL_NOTHING: Final = frozenset({Api.COUNT_TOKENS, Api.INPUT_TOKENS, Api.COMPACT, Api.ACCOUNT})
-# API → is what a model answers, and so evidence (counting tokens and keeping files say nothing about it); is of an
-# account; makes embeddings; makes responses that are kept.
-_KINDS: Final = {
-    api.value: (api not in _TELL_NOTHING, api is Api.ACCOUNT, api is Api.EMBEDDINGS, api is Api.RESPONSES)
-    for api in Api
-}
 
 
 class Job:
@@ -32,10 +25,14 @@ class Job:
     )  # fmt: skip
 
     def __init__(self, asked: Asked, api: Api, family: Family, body: bytes, view: View) -> None:
-        self.id = f"{random.getrandbits(96):024x}"
+        self.id = getrandbits(96).to_bytes(12, "big").hex()
         self.asked = asked
         self.api = api
-        self.counts, self.of_account, self.embeds, self.makes_responses = _KINDS[api.value]
+        kind = asked.kind
+        self.counts = kind.counts
+        self.of_account = kind.of_account
+        self.embeds = kind.embeds
+        self.makes_responses = kind.makes_responses
         self.synthetic = asked.synthetic  # made for a canary, and counted apart
         self.family = family
         self.body = body

@@ -69,12 +69,13 @@ class Head:
 
 
 class Whole:
-    """A complete answer, of whatever status; `id` is what it calls itself, as it stands there."""
+    """A complete answer, of whatever status; `id` is what it calls itself, as it stands there; `ok`: a success."""
 
-    __slots__ = ("body", "head", "id", "outcome")
+    __slots__ = ("body", "head", "id", "ok", "outcome")
 
     def __init__(self, outcome: Outcome, head: Head, body: bytes, id_: Raw) -> None:
         self.outcome = outcome
+        self.ok = outcome is _OK or outcome.ok
         self.head = head
         self.body = body
         self.id = id_

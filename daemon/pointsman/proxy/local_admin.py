@@ -93,7 +93,7 @@ class LocalAdmin:
             record = self._ring.get(path.removeprefix("/requests/"))
             if record is None:
                 raise RefusedError(404, "this proxy does not know the request, or has forgotten it")
-            return record
+            return record.told()
         raise RefusedError(404, f"nothing is served at {method} {path}")
 
     def _status(self) -> dict[str, Any]:

@@ -132,20 +132,50 @@ class Callers:
 
 
 class Tally:
-    """One target's account."""
+    """One target's account: what every attempt adds to. `report` has what is rarely touched; `told` is all of it."""
 
     def __init__(self, generation: int) -> None:
-        self.report = TargetReport(
-            counts={},
-            stale={},
-            synthetic={},
-            latency_ms={},
-            first_token_ms={},
-            lanes={},
-            generation=generation,
-        )
+        self.generation = generation
+        self.counts: dict[str, int] = {}
+        self.stale: dict[str, int] = {}
+        self.synthetic: dict[str, int] = {}
+        self.latency_ms: dict[int, int] = {}
+        self.first_token_ms: dict[int, int] = {}
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self.cost_usd = 0.0
+        self.barred = ""
+        self.lanes: dict[str, Lane] = {}
         self.callers = Callers()
         self.callers_failing = Callers()
+        self.report = TargetReport()
+
+    def forget(self, generation: int) -> None:
+        """The target came back into service: what was so before is so no more."""
+        self.generation = generation
+        self.lanes = {}
+        self.barred = ""
+        report = self.report
+        report.throttled, report.throttled_until_s, report.softened_until_s = "", 0.0, 0.0
+
+    def told(self, now_s: float) -> TargetReport:
+        """A copy of it, as it stands."""
+        return replace(
+            self.report,
+            generation=self.generation,
+            counts=dict(self.counts),
+            stale=dict(self.stale),
+            synthetic=dict(self.synthetic),
+            latency_ms=dict(self.latency_ms),
+            first_token_ms=dict(self.first_token_ms),
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            cost_usd=self.cost_usd,
+            barred=self.barred,
+            lanes={name: replace(lane) for name, lane in self.lanes.items()},
+            callers=self.callers.bits(now_s),
+            callers_failing=self.callers_failing.bits(now_s),
+        )
 
 
 class Ledger:
@@ -163,42 +193,40 @@ class Ledger:
         if tally is None:
             known = self._generations.get(seen.target, seen.generation)
             tally = self._tallies[seen.target] = Tally(max(known, seen.generation))
-        report = tally.report
-        if seen.generation > report.generation:
-            _forget(report, seen.generation)
+        if seen.generation > tally.generation:
+            tally.forget(seen.generation)
         fault = seen.outcome.fault._value_
-        ended_trial = bool(seen.grant) and seen.outcome.fault not in TELLS_NOTHING
+        ended_trial = seen.grant > 0 and seen.outcome.fault not in TELLS_NOTHING
         if ended_trial:
-            report.grant, report.grant_outcome = seen.grant, fault
+            tally.report.grant, tally.report.grant_outcome = seen.grant, fault
         if seen.synthetic:
-            report.synthetic[fault] = report.synthetic.get(fault, 0) + 1
+            tally.synthetic[fault] = tally.synthetic.get(fault, 0) + 1
             return AT_ONCE_S if ended_trial else None
-        counts = report.counts if seen.generation == report.generation else report.stale
+        counts = tally.counts if seen.generation == tally.generation else tally.stale
         counts[fault] = counts.get(fault, 0) + 1
-        _measure(report, seen)
+        _measure(tally, seen)
         tally.callers.add(seen.caller, now_s)
         if seen.failing:
             tally.callers_failing.add(seen.caller, now_s)
-        within_s = self._stand(report, seen, now_s) if seen.generation == report.generation else None
+        within_s = self._stand(tally, seen, now_s) if seen.generation == tally.generation else None
         return AT_ONCE_S if ended_trial else within_s
 
-    def _stand(self, report: TargetReport, seen: Seen, now_s: float) -> float | None:
+    def _stand(self, tally: Tally, seen: Seen, now_s: float) -> float | None:
         """What the outcome says about the target as it is now, and how soon that is to be told."""
-        outcome = seen.outcome
+        outcome, report = seen.outcome, tally.report
         effect = _SUCCESS if seen.ok else outcome.effect
         name = STREAM if seen.streamed else UNARY
-        lane = report.lanes.get(name)
+        lane = tally.lanes.get(name)
         if lane is None:
-            lane = report.lanes[name] = Lane()
+            lane = tally.lanes[name] = Lane()
         if effect is _SUCCESS:
             if seen.late:
-                pass
-            elif lane.streak:
-                report.lanes[name] = Lane(last_ok_s=now_s)
-                report.barred = ""
+                return None
+            tally.barred = ""
+            if lane.streak:
+                tally.lanes[name] = Lane(last_ok_s=now_s)
             else:
                 lane.last_ok_s = now_s
-                report.barred = ""
         elif effect is _BREAKER:
             _failed(lane, outcome, now_s)
             return AT_ONCE_S if lane.streak > 1 else LONE_S
@@ -214,8 +242,8 @@ class Ledger:
             report.softened_until_s = max(report.softened_until_s, now_s + rest_s)
             return AT_ONCE_S if new else None
         elif effect is _BAR:
-            new = not report.barred
-            report.barred = outcome.detail
+            new = not tally.barred
+            tally.barred = outcome.detail
             return AT_ONCE_S if new else None
         return None
 
@@ -224,12 +252,12 @@ class Ledger:
         self._generations = generations
         for target, generation in generations.items():
             tally = self._tallies.get(target)
-            if tally is not None and generation > tally.report.generation:
-                _forget(tally.report, generation)
+            if tally is not None and generation > tally.generation:
+                tally.forget(generation)
 
     def reports(self, now_s: float) -> dict[str, TargetReport]:
         """A copy of every account, as it stands."""
-        return {target: _copied(tally, now_s) for target, tally in self._tallies.items()}
+        return {target: tally.told(now_s) for target, tally in self._tallies.items()}
 
 
 def _failed(lane: Lane, outcome: Outcome, now_s: float) -> None:
@@ -241,36 +269,15 @@ def _failed(lane: Lane, outcome: Outcome, now_s: float) -> None:
         lane.retry_at_s = max(lane.retry_at_s, now_s + outcome.retry_after_s)
 
 
-def _measure(report: TargetReport, seen: Seen) -> None:
+def _measure(tally: Tally, seen: Seen) -> None:
     """Latencies are those of answers, not of failures; tokens are paid for in either case."""
     if seen.ok:
-        report.latency_ms[seen.cell] = report.latency_ms.get(seen.cell, 0) + 1
+        tally.latency_ms[seen.cell] = tally.latency_ms.get(seen.cell, 0) + 1
         if seen.first_token_ms is not None:
             cell = latency_cell(seen.first_token_ms)
-            report.first_token_ms[cell] = report.first_token_ms.get(cell, 0) + 1
-    report.tokens_in += seen.tokens_in
-    report.tokens_out += seen.tokens_out
-    report.cost_usd += seen.cost_usd
+            tally.first_token_ms[cell] = tally.first_token_ms.get(cell, 0) + 1
+    tally.tokens_in += seen.tokens_in
+    tally.tokens_out += seen.tokens_out
+    tally.cost_usd += seen.cost_usd
     if seen.rate_limit is not None:
-        report.rate_limit = seen.rate_limit
-
-
-def _forget(report: TargetReport, generation: int) -> None:
-    report.generation = generation
-    report.lanes = {}
-    report.throttled, report.throttled_until_s, report.softened_until_s, report.barred = "", 0.0, 0.0, ""
-
-
-def _copied(tally: Tally, now_s: float) -> TargetReport:
-    report = tally.report
-    return replace(
-        report,
-        counts=dict(report.counts),
-        stale=dict(report.stale),
-        synthetic=dict(report.synthetic),
-        latency_ms=dict(report.latency_ms),
-        first_token_ms=dict(report.first_token_ms),
-        lanes={name: replace(lane) for name, lane in report.lanes.items()},
-        callers=tally.callers.bits(now_s),
-        callers_failing=tally.callers_failing.bits(now_s),
-    )
+        tally.report.rate_limit = seen.rate_limit

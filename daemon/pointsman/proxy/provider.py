@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
-import time
+from time import monotonic
 from typing import Final, cast
 
 import aiohappyeyeballs
@@ -16,8 +16,8 @@ from pointsman.proxy.headers import Taken
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless
 from pointsman.proxy.judging import Head
 from pointsman.proxy.outbox import Outbox
+from pointsman.proxy.routing import Origin
 from pointsman.proxy.sides import Line, Recipient
-from pointsman.proxy.view import Origin
 
 log = logs.get("proxy")
 
@@ -113,7 +113,7 @@ class ProviderConnection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """May another request be sent on it."""
-        return not self._transport.is_closing() and time.monotonic() - self.idle_since_s < KEEP_ALIVE_S
+        return not self._transport.is_closing() and monotonic() - self.idle_since_s < KEEP_ALIVE_S
 
     def close(self) -> None:
         """Nobody needs it any more."""
@@ -152,11 +152,11 @@ class ProviderConnection(asyncio.Protocol):
             ended = self._complete
             if ended:
                 self._free()
-            recipient.heard(None if told else head, data, time.monotonic(), ended=ended)
+            recipient.heard(None if told else head, data, monotonic(), ended=ended)
 
     def _give_up(self, recipient: Recipient) -> None:
         """What comes cannot be read; what came before it still counts."""
-        now_s = time.monotonic()
+        now_s = monotonic()
         self._recipient = None
         self._transport.abort()
         if self._told_head and self._parts:
@@ -168,7 +168,7 @@ class ProviderConnection(asyncio.Protocol):
         recipient, self._recipient = self._recipient, None
         if recipient is None:
             return
-        now_s = time.monotonic()
+        now_s = monotonic()
         if exc is None and self._until_close and self._head is not None:
             recipient.heard(None, b"", now_s, ended=True)
         elif not self._received:
@@ -251,14 +251,14 @@ class Dial:
         try:
             connection = await pool.connect(origin)
         except TimeoutError:
-            recipient.failed(Wire.CONNECT_TIMEOUT, time.monotonic())
+            recipient.failed(Wire.CONNECT_TIMEOUT, monotonic())
         except OSError as error:
-            recipient.failed(wire_of(error), time.monotonic())
+            recipient.failed(wire_of(error), monotonic())
         except (
             Exception
         ):  # the border of an attempt: a host that cannot even be encoded must not end anything
             log.exception("no connection, for a reason of our own", host=origin.host)
-            recipient.failed(Wire.DNS, time.monotonic())
+            recipient.failed(Wire.DNS, monotonic())
         else:
             self._connection = connection
             connection.send(recipient, head, body, is_head=is_head)
@@ -319,7 +319,7 @@ class Pool:
 
     def put_back(self, connection: ProviderConnection) -> None:
         """Its answer has ended, and it may be used again."""
-        connection.idle_since_s = time.monotonic()
+        connection.idle_since_s = monotonic()
         idle = self._idle.get(connection.origin)
         if idle is None:
             self._idle[connection.origin] = [connection]

@@ -37,7 +37,7 @@ def answer_lines(head: Head, job: Job, account: Account, number: int) -> bytes:
 
 def goes_on(answer: Whole, way: Way) -> bool:
     """Is the next target to be asked after this answer."""
-    if way is Way.STAYS:
+    if answer.ok or way is Way.STAYS:
         return False
     return answer.outcome.falls_over or (way is Way.SOUGHT and answer.unknown_here)
 

@@ -1,7 +1,7 @@
 """The public listener: finds the API, the route and the caller of a request, and sends it on its way."""
 
-import time
 from collections.abc import Callable
+from time import time
 from typing import Final
 from urllib.parse import unquote
 
@@ -29,9 +29,9 @@ from pointsman.proxy.job import Job
 from pointsman.proxy.outbox import Outbox
 from pointsman.proxy.reader import Inbound, Known
 from pointsman.proxy.requests import Record, Ring
+from pointsman.proxy.routing import View
 from pointsman.proxy.sides import Providers
 from pointsman.proxy.transit import Transit
-from pointsman.proxy.view import View
 
 log = logs.get("proxy")
 
@@ -215,18 +215,17 @@ class Front:
                 job.read_head(self.body_bytes_max)
         except BodyError as error:
             return error_response(job.family, 400, str(error), headers=job.own_headers)
-        route = job.view.table.routes.get(job.route)
+        route = job.view.routes.get(job.route)
         if route is None or route.family != job.family:
             return _unknown_route(job)
         job.identify(route.sticky_by, connection.remote)
         job.record = Record(
-            id=job.id,
-            at_s=time.time(),
+            job.id,
+            at_s=time(),
             route=job.route,
-            api=job.api.value,
-            key="" if job.key is None else f"{job.key:016x}",
+            api=job.asked.api_name,
+            key=job.key,
             table=job.view.version,
-            attempts=[],
         )
         self._ring.add(job.record)
         connection.travel(Transit(self._forwarder, self._providers, connection, job, self._span(job)))

@@ -8,7 +8,7 @@ from typing import Protocol
 from pointsman.core.errors import Wire
 from pointsman.proxy.api import Reply
 from pointsman.proxy.judging import Head
-from pointsman.proxy.view import Origin
+from pointsman.proxy.routing import Origin
 
 
 class Caller(Protocol):

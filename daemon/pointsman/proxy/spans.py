@@ -5,8 +5,8 @@ from opentelemetry.trace import Span, Status, StatusCode
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
 from pointsman.proxy.job import Job
+from pointsman.proxy.routing import Endpoint
 from pointsman.proxy.tokens import Tokens
-from pointsman.proxy.view import Endpoint
 
 
 def end_request(span: Span, job: Job) -> None:

@@ -207,7 +207,7 @@ class Transit:
     def _pass_whole(self, answer: Whole, account: Account) -> None:
         account.close(answer.outcome)
         job, head = self._job, answer.head
-        if answer.outcome.ok:
+        if answer.ok:
             made = lenient.text(answer.id) if job.makes_responses else ""
             self._forwarder.made(job, account.endpoint.target, made)
         lines = answer_lines(head, job, account, self._number)  # what fails before the end still falls over

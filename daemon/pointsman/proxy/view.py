@@ -8,9 +8,7 @@ import functools
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
-
-from msgspec import Struct
+from typing import TypeVar
 
 from pointsman.config import addresses
 from pointsman.config.models import PriceSettings, Settings
@@ -20,7 +18,7 @@ from pointsman.core.headers import is_name, is_value
 from pointsman.core.table import Table, TargetEntry
 from pointsman.logs import register_secret
 from pointsman.proxy.headers import name_of, never_from_table, written
-from pointsman.proxy.pick import Calm
+from pointsman.proxy.routing import Endpoint, Origin, View
 
 Credentials = tuple[dict[str, str], ...]
 T = TypeVar("T")
@@ -128,58 +126,6 @@ def _mixed(own: Mapping[str, T], before: Mapping[str, T], names: Collection[str]
     return {name: value for name, value in own.items() if name not in names} | kept
 
 
-class Origin(NamedTuple):
-    """Where connections go to. `tls` None: in the clear."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-
-
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """A target that requests can be sent to.
-
-    `max_in_flight`: requests at once from this proxy, 0 any number. `own_lines`: the header lines that are put in, Host
-    first, one set for each credential, the preferred first; `overridden`: the names (in lower case) of a caller's
-    headers that they take the place of.
-    """
-
-    target: str
-    provider: str
-    model: str
-    family: str
-    base_url: str
-    generation: int
-    origin: Origin
-    own_lines: tuple[bytes, ...]
-    overridden: frozenset[str]
-    prices: PriceSettings
-    max_in_flight: int = 0
-
-
-class View(Struct, frozen=True, kw_only=True):
-    """What requests are routed by. A request keeps the View that it began with.
-
-    `missing`: targets that this proxy cannot serve, with the reason; `grants`: the trials granted to this proxy;
-    `deadlines`: overlay → monotonic seconds; `home`: route → the first target of its configured order, where
-    requests that cannot move go; `calm`: route → its orders, as far as they were asked for.
-    """
-
-    table: Table
-    version: str
-    endpoints: dict[str, Endpoint]
-    missing: dict[str, str]
-    grants: dict[str, int]
-    deadlines: Mapping[str, float]
-    home: Mapping[str, str]
-    calm: dict[str, Calm] = {}
-
-    def run_out(self, route: str, now_s: float) -> tuple[str, ...]:
-        """The overlays of `route` whose time is over at `now_s` (monotonic). One without a deadline is over."""
-        later = self.table.routes[route].later
-        return tuple(stage.overlay for stage in later if self.deadlines.get(stage.overlay, now_s) <= now_s)
-
-
 def compile_view(table: Table, trust: Trust, *, proxy: str, deadlines: Mapping[str, float]) -> View:
     """Bind credentials to every target. A target that cannot be served is `missing`; the others are served."""
     endpoints: dict[str, Endpoint] = {}
@@ -198,7 +144,6 @@ def compile_view(table: Table, trust: Trust, *, proxy: str, deadlines: Mapping[s
             endpoints[name] = _endpoint(name, entry, trust, known[entry.provider])
     return View(
         table=table,
-        version=str(table.version),
         endpoints=endpoints,
         missing=missing,
         grants={trial.target: trial.grant for trial in table.trials if trial.proxy == proxy},
