@@ -16,7 +16,7 @@ from pointsman.proxy.body import with_model as with_model_at
 
 def with_model(body: bytes, model: str) -> bytes:
     """`body` with another model, as a request's forwarding does it."""
-    return with_model_at(body, read_head(body).places, model)
+    return b"".join(with_model_at(body, read_head(body).places, json.dumps(model).encode()))
 
 
 TEXT = st.text(max_size=20) | st.sampled_from(['"model": "x"', "model", '\\"model\\":"y"', '{"model":"z"}'])

@@ -14,6 +14,7 @@ from pointsman.core.model import Family
 from pointsman.core.table import RouteEntry, Table, TargetEntry, Version
 from pointsman.proxy.api import Api, Reply
 from pointsman.proxy.asked import Asked
+from pointsman.proxy.body import Pieces
 from pointsman.proxy.books import Books
 from pointsman.proxy.clock import StoreClock
 from pointsman.proxy.forward import Forwarder
@@ -154,10 +155,10 @@ class ScriptedProviders:
         self.refuse: Callable[[ScriptedLine], None] = lambda _: None
 
     def send(
-        self, recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool, fresh: bool
+        self, recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool, fresh: bool
     ) -> Line:
         assert all(line.over for line in self.lines if line.recipient is recipient), "two at once"
-        line = ScriptedLine(recipient, origin.host, head, body, fresh)
+        line = ScriptedLine(recipient, origin.host, head, b"".join(body), fresh)
         self.refuse(line)
         self.lines.append(line)
         return line

@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 import zlib
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -19,6 +20,12 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+
+# A body, in one piece after the other.
+Pieces = Sequence[bytes | memoryview]
+# Where something stands in a body: its first byte, and the first one behind it.
+Place = tuple[int, int]
 
 
 class BodyError(Exception):
@@ -39,7 +46,7 @@ class Head:
         "conversation", "file", "model", "places", "previous_response_id", "session", "stream", "user",
     )  # fmt: skip
 
-    def __init__(self, model: str, places: tuple[slice, ...], *, stream: bool, file: bool) -> None:
+    def __init__(self, model: str, places: list[Place], *, stream: bool, file: bool) -> None:
         self.model = model
         self.places = places
         self.stream = stream
@@ -93,7 +100,8 @@ def read_head(body: bytes) -> Head:
         if place is not None:
             loose = _LOOSE.decode(rest)
             if not loose.model:  # and so it was the only key of that name, however others may be spelled
-                return _head(body, loose, msgspec.json.decode(body[place.start : place.stop]), (place,))
+                start, end = place
+                return _head(body, loose, msgspec.json.decode(body[start:end]), [place])
         loose = _LOOSE.decode(body)
         model = _text(loose.model)
         if not model:
@@ -103,18 +111,19 @@ def read_head(body: bytes) -> Head:
         raise BodyError(f"the body is not a JSON object: {error}") from error
 
 
-def _cut(body: bytes) -> tuple[slice | None, bytes]:
+def _cut(body: bytes) -> tuple[Place | None, bytes]:
     """(where the model's name stands, the body without it) if that is plain to see at one of its ends."""
     first = _FIRST.match(body)
     if first is not None:
-        return slice(*first.span(1)), b"{" + body[first.end() :]
+        return first.span(1), b"".join((b"{", memoryview(body)[first.end() :]))
     last = _LAST.search(body, max(0, len(body) - _TAIL_BYTES))
     if last is not None:
-        return slice(*last.span(1)), body[: last.start()] + body[last.end(1) :]
+        view = memoryview(body)
+        return last.span(1), b"".join((view[: last.start()], view[last.end(1) :]))
     return None, b""
 
 
-def _head(body: bytes, loose: _Loose, model: str, places: tuple[slice, ...]) -> Head:
+def _head(body: bytes, loose: _Loose, model: str, places: list[Place]) -> Head:
     streamed = bool(loose.stream) and bytes(loose.stream) == b"true"
     head = Head(model, places, stream=streamed, file=_has_file(body))
     if loose.previous_response_id:
@@ -156,18 +165,28 @@ def _member(raw: Raw, name: str) -> str:
     return text if isinstance(text, str) else ""
 
 
-def with_model(body: bytes, places: tuple[slice, ...], model: str) -> bytes:
-    """`body` with `model` at `places`, every other byte as it was."""
-    new = msgspec.json.encode(model)
-    parts: list[bytes] = []
+def with_model(body: bytes, places: list[Place], named: bytes) -> list[bytes | memoryview]:
+    """`body` with the JSON string `named` at `places`, every other byte as it was; nothing is copied."""
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = []
     copied = 0
-    for place in places:
-        parts += (body[copied : place.start], new)
-        copied = place.stop
-    return b"".join([*parts, body[copied:]])
+    for start, end in places:
+        pieces.append(view[copied:start])
+        pieces.append(named)
+        copied = end
+    pieces.append(view[copied:])
+    return pieces
 
 
-def _model_places(body: bytes) -> tuple[slice, ...]:
+def sum_of(pieces: Pieces) -> int:
+    """How many bytes they have."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+    return size
+
+
+def _model_places(body: bytes) -> list[Place]:
     """Where the names stand that the top-level key "model" of a JSON object has (several if it is repeated).
 
     Nearly always the word occurs once as a key, and a search finds it. Where tools or schemas have a property
@@ -181,7 +200,7 @@ def _model_places(body: bytes) -> tuple[slice, ...]:
         top = _TOP.decode(_renamed(body, keys))
         keys = [key for number, key in enumerate(keys) if f"{_MARK}{number}" in top]
     names = [_STRING.match(body, end) for _, end in keys]
-    return tuple(slice(*name.span()) for name in names if name)
+    return [name.span() for name in names if name]
 
 
 def _renamed(body: bytes, keys: list[tuple[int, int]]) -> bytes:

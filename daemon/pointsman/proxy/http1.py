@@ -19,6 +19,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 _LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
+_REASONS: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 HEADERS_MAX: Final = 200
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -79,9 +80,20 @@ def request_head(method: str, target: bytes, lines: bytes, own: bytes, length: i
     return b"%b %b HTTP/1.1\r\n%b%b%b" % (method.encode(), target, own, lines, framing)
 
 
+def digits(text: bytes, at: int, most: int) -> tuple[int, int]:
+    """(the number at `at`, where its digits end), of `most` digits at the most; without one the end is `at`."""
+    number, end, size = 0, at, len(text)
+    while end < size and end - at < most:
+        digit = text[end] - 48
+        if digit < 0 or digit > 9:
+            break
+        number, end = number * 10 + digit, end + 1
+    return number, end
+
+
 def status_line(status: int, reason: bytes = b"") -> bytes:
     """The first line of an answer, with the provider's reason if it gave one, or else the usual."""
-    known = None if reason else _LINES.get(status)
+    known = _LINES.get(status) if not reason or reason == _REASONS.get(status) else None
     return known or b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 

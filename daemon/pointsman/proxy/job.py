@@ -7,7 +7,7 @@ from typing import Final
 from pointsman.core.model import Family
 from pointsman.proxy.api import Api, target_of
 from pointsman.proxy.asked import Asked
-from pointsman.proxy.body import Head, OpaqueError, decompressed, read_head, with_model
+from pointsman.proxy.body import Head, OpaqueError, Pieces, decompressed, read_head, sum_of, with_model
 from pointsman.proxy.http1 import request_head
 from pointsman.proxy.requests import Record
 from pointsman.proxy.routing import Endpoint, View
@@ -73,23 +73,24 @@ class Job:
         self.route = self.head.model
         self.streamed = self.head.stream
 
-    def written_for(self, endpoint: Endpoint, credential: int) -> tuple[bytes, bytes]:
+    def written_for(self, endpoint: Endpoint, credential: int) -> tuple[bytes, Pieces]:
         """(head, body) of the request as `endpoint` gets it, with one of its credentials."""
-        body, keep_encoding = self._body_for(endpoint.model)
+        body, keep_encoding = self._body_for(endpoint)
         asked = self.asked
         lines = asked.lines_for(endpoint.overridden, keep_encoding=keep_encoding)
         own = endpoint.own_lines[credential % len(endpoint.own_lines)]
         target = target_of(endpoint.base_url, endpoint.family, asked.path, asked.query)
-        length = len(body) if body or asked.method in _WITH_BODY else None
+        size = sum_of(body)
+        length = size if size or asked.method in _WITH_BODY else None
         return request_head(asked.method, target, lines, own, length), body
 
-    def _body_for(self, model: str) -> tuple[bytes, bool]:
-        """(the body with `model` in it, may its content-encoding stay)."""
-        if self.head is None or self.head.model == model:
-            return self.body, True
+    def _body_for(self, endpoint: Endpoint) -> tuple[Pieces, bool]:
+        """(the body with the model of `endpoint` in it, may its content-encoding stay)."""
+        if self.head is None or self.head.model == endpoint.model:
+            return [self.body], True
         if self.plain is not None:
-            return with_model(self.plain, self.head.places, model), False
-        return with_model(self.body, self.head.places, model), True
+            return with_model(self.plain, self.head.places, endpoint.model_json), False
+        return with_model(self.body, self.head.places, endpoint.model_json), True
 
     def spend_body(self) -> None:
         """It will not be sent again."""
@@ -102,9 +103,15 @@ class Job:
         session = asked.session or (head.session if head else "")
         # What the headers alone say is the same for the next request of this connection.
         of = key_hash if head and (head.user or head.session) else asked.key_of
-        known = {"session": session, "user": user, "api_key": credential}
         for what in sticky_by:
-            value = asked.header(what.removeprefix("header:").lower()) if ":" in what else known.get(what)
+            if what == "session":
+                value = session
+            elif what == "user":
+                value = user
+            elif what == "api_key":
+                value = credential
+            else:
+                value = asked.header(what.removeprefix("header:").lower()) if ":" in what else ""
             if value:
                 self.key = of(f"{what}={value}")
                 break

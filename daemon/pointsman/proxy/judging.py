@@ -16,6 +16,7 @@ from pointsman.proxy.usage import ANSWER, USAGE
 
 # An answer up to this size is read whole before any of it is passed on; a larger one passes as it comes.
 WHOLE_BYTES_MAX: Final = 8 << 20
+_JSON: Final = b"application/json"
 _NOT_FOUND: Final = "previous_response_not_found"
 
 
@@ -62,7 +63,7 @@ class Head:
     def is_event_stream(self) -> bool:
         """A successful stream of events in plain bytes."""
         kind = self.low.get("content-type", b"")
-        if not self.ok or kind == b"application/json":
+        if not self.ok or kind == _JSON:
             return False
         plain = self.low.get("content-encoding", b"identity").lower() == b"identity"
         return plain and kind.strip().lower().startswith(b"text/event-stream")
@@ -115,7 +116,7 @@ def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
     if not head.ok:
         return _plain(head, lenient.value(body)), _NO_ID
     kind = head.low.get("content-type", b"")
-    if b"json" not in kind:
+    if kind != _JSON and b"json" not in kind:
         return (of_wire(Wire.BAD_BODY) if kind.startswith(b"text/html") else _plain(head)), _NO_ID
     try:
         answer = ANSWER.decode(body)

@@ -12,8 +12,9 @@ import httptools
 
 from pointsman import logs
 from pointsman.core.errors import Wire
+from pointsman.proxy.body import Pieces, sum_of
 from pointsman.proxy.headers import Taken
-from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless
+from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless, digits
 from pointsman.proxy.judging import Head
 from pointsman.proxy.outbox import Outbox
 from pointsman.proxy.routing import Origin
@@ -23,6 +24,7 @@ log = logs.get("proxy")
 
 KEEP_ALIVE_S: Final = 75.0
 _SWEEP_S: Final = 15.0
+_DIGITS_MAX: Final = 20  # the parser takes no more
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 # A body leaves in pieces of this size, each when the one before has mostly gone: a caller's 64 MB are not copied
 # into a buffer at once, nor encrypted in one go while everybody else waits.
@@ -41,7 +43,7 @@ class ProviderConnection(asyncio.Protocol):
         self._recipient: Recipient | None = None
         self._uses = 0
         self._out = b""  # written at the end of this turn of the loop
-        self._unsent: memoryview | None = None
+        self._unsent: list[memoryview] = []
         self.idle_since_s = 0.0
         self._reset(is_head=False)
 
@@ -63,7 +65,7 @@ class ProviderConnection(asyncio.Protocol):
 
     # --- the line of a recipient
 
-    def send(self, recipient: Recipient, head: bytes, body: bytes, *, is_head: bool) -> None:
+    def send(self, recipient: Recipient, head: bytes, body: Pieces, *, is_head: bool) -> None:
         """Send a request. The connection is this transit's until its answer has ended, or is dropped."""
         if self._uses:
             self._reset(is_head=is_head)
@@ -71,12 +73,12 @@ class ProviderConnection(asyncio.Protocol):
             self._is_head = is_head
         self._recipient = recipient
         self._uses += 1
-        if len(body) <= _PIECE_BYTES:
+        if sum_of(body) <= _PIECE_BYTES:
             self._pool.outbox.add(self)
-            self._out = head + body
+            self._out = b"".join((head, *body))
         else:
             self._transport.write(head)
-            self._unsent = memoryview(body)
+            self._unsent = [memoryview(piece) for piece in body]
             self._send_more()
 
     def flush(self) -> None:
@@ -86,19 +88,22 @@ class ProviderConnection(asyncio.Protocol):
             self._transport.write(out)
 
     def _send_more(self) -> None:
-        rest = self._unsent
-        while rest is not None and not self._transport.is_closing():
-            self._unsent = rest[_PIECE_BYTES:] if len(rest) > _PIECE_BYTES else None
-            self._transport.write(rest[:_PIECE_BYTES])
+        unsent = self._unsent
+        while unsent and not self._transport.is_closing():
+            piece = unsent[0]
+            if len(piece) > _PIECE_BYTES:
+                unsent[0] = piece[_PIECE_BYTES:]
+            else:
+                del unsent[0]
+            self._transport.write(piece[:_PIECE_BYTES])
             if self._transport.get_write_buffer_size() > _BUFFERED_BYTES:
                 return
-            rest = self._unsent
 
     def drop(self, recipient: Recipient) -> None:
         """End the connection, if it is still this transit's."""
         if self._recipient is recipient:
             self._recipient = None
-            self._unsent = None
+            self._unsent.clear()
             self._out = b""
             self._transport.abort()
 
@@ -181,10 +186,10 @@ class ProviderConnection(asyncio.Protocol):
         self._recipient = None
         if self._is_head:  # the parser waits for a body that will not come
             self._parser = httptools.HttpResponseParser(self)
-        if self._keep and self._unsent is None and not self._transport.is_closing():
+        if self._keep and not self._unsent and not self._transport.is_closing():
             self._pool.put_back(self)
         else:
-            self._unsent = None
+            self._unsent.clear()
             self._transport.close()
 
     # --- what the parser calls
@@ -217,7 +222,7 @@ class ProviderConnection(asyncio.Protocol):
         if version not in _VERSIONS or (coding is not None and not chunked):
             self._unreadable = True
         self._keep = self._parser.should_keep_alive()
-        size = None if length is None else int(length)
+        size = None if length is None else digits(length, 0, _DIGITS_MAX)[0]
         self._head = Head(
             status, self._reason, low, taken.lines(), tells_limit=taken.tells_limit, length=size
         )
@@ -239,14 +244,14 @@ class Dial:
     """A connection that is being made for a request, and then that connection: a `Line` all along."""
 
     def __init__(
-        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool
+        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool
     ) -> None:
         self._connection: ProviderConnection | None = None
         self._held = False
         self._task = asyncio.ensure_future(self._run(pool, recipient, origin, head, body, is_head=is_head))
 
     async def _run(
-        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool
+        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool
     ) -> None:
         try:
             connection = await pool.connect(origin)
@@ -287,7 +292,7 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
 
     def send(
-        self, recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool, fresh: bool
+        self, recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool, fresh: bool
     ) -> Line:
         """Send a request, on a connection that is open if there is one."""
         idle = self._idle.get(origin)

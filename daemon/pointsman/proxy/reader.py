@@ -12,12 +12,19 @@ import httptools
 
 from pointsman.proxy.asked import Asked
 from pointsman.proxy.headers import Pairs
-from pointsman.proxy.http1 import HEAD_BYTES_MAX, REQUEST_LINE, TARGET_BYTES_MAX, HttpError, check_head
+from pointsman.proxy.http1 import (
+    HEAD_BYTES_MAX,
+    REQUEST_LINE,
+    TARGET_BYTES_MAX,
+    HttpError,
+    check_head,
+    digits,
+)
 
 _OF_THE_OFFER: Final = frozenset({b"upgrade", b"connection"})
-# As many digits as `_DIGITS` takes: what one of them finds and the other does not would be looked for for ever.
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})\r\n", re.IGNORECASE)
-_DIGITS: Final = re.compile(rb"[0-9]{1,12}")
+# As many as are read of a known head: what is found in one way and not in the other would be looked for for ever.
+_DIGITS_MAX: Final = 12
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,%d})\r\n" % _DIGITS_MAX, re.IGNORECASE)
 _END: Final = b"\r\n\r\n"
 # So many heads are remembered. They are of a few hundred bytes, mostly; a larger one is read each time, for nobody may
 # fill the memory with them.
@@ -117,14 +124,15 @@ class RequestReader:
         """What is left of `data` after all requests with known heads that it begins with."""
         while data and self.objection is None:
             known = self._known
-            digits = None
+            at = end = length = 0
             if known is not None and data.startswith(known[0]):
-                digits = _DIGITS.match(data, len(known[0]))
-            if known is None or digits is None or not data.startswith(known[1], digits.end()):
+                at = len(known[0])
+                length, end = digits(data, at, _DIGITS_MAX)
+            if known is None or end == at or not data.startswith(known[1], end):
                 if not self._knows(data):
                     return data
                 continue
-            length, start = int(digits.group()), digits.end() + len(known[1])
+            start = end + len(known[1])
             if length > self._body_bytes_max:
                 return data
             request = Inbound(known[2])

@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from pointsman.config.models import PriceSettings
 from pointsman.core.table import RouteEntry, Table
 from pointsman.proxy.pick import Calm
@@ -25,12 +27,13 @@ class Endpoint:
 
     `max_in_flight`: requests at once from this proxy, 0 any number. `own_lines`: the header lines that are put in, Host
     first, one set for each credential, the preferred first; `overridden`: the names (in lower case) of a caller's
-    headers that they take the place of. `usd_in`, `usd_out`: the price of a token.
+    headers that they take the place of. `model_json`: the name as a body has it. `usd_in`, `usd_out`: the
+    price of a token.
     """
 
     __slots__ = (
-        "base_url", "family", "generation", "max_in_flight", "model", "origin", "overridden", "own_lines", "provider",
-        "target", "usd_in", "usd_out",
+        "base_url", "family", "generation", "max_in_flight", "model", "model_json", "origin", "overridden",
+        "own_lines", "provider", "target", "usd_in", "usd_out",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +54,7 @@ class Endpoint:
         self.target = target
         self.provider = provider
         self.model = model
+        self.model_json = msgspec.json.encode(model)
         self.family = family
         self.base_url = base_url
         self.generation = generation

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pointsman.core.errors import Wire
 from pointsman.proxy.api import Reply
+from pointsman.proxy.body import Pieces
 from pointsman.proxy.judging import Head
 from pointsman.proxy.routing import Origin
 
@@ -67,6 +68,6 @@ class Providers(Protocol):
     """The providers' side."""
 
     def send(
-        self, recipient: Recipient, origin: Origin, head: bytes, body: bytes, *, is_head: bool, fresh: bool
+        self, recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool, fresh: bool
     ) -> Line:
         """Send a request, on a fresh connection if asked; the recipient hears what comes of it."""
