@@ -67,6 +67,7 @@ class _Loose(Struct):
     metadata: Raw = Raw()
 
 
+_decoded: Final = msgspec.json.decode
 _LOOSE: Final = msgspec.json.Decoder(_Loose)
 _TOP: Final = msgspec.json.Decoder(dict[str, Raw])
 # Every repetition is possessive: a body is read once, whatever is in it, and nothing is remembered to go back to.
@@ -88,6 +89,7 @@ _LAST: Final = re.compile(
     rb'(?:[ \t\r\n]*+,[ \t\r\n]*+"(?!model")[a-z_]++"[ \t\r\n]*+:[ \t\r\n]*+'
     rb'(?:true|false|null|[-+.0-9eE]++|"[^"\\]*+"))*+[ \t\r\n]*+\}[ \t\r\n]*+\Z'
 )
+_SMALL_BYTES: Final = 1 << 12  # copied faster than looked at
 _TAIL_BYTES: Final = 512
 _UNDERSCORES_MAX: Final = 100
 _MARK: Final = secrets.token_hex(16)  # begins no key of a caller's
@@ -101,7 +103,7 @@ def read_head(body: bytes) -> Head:
             loose = _LOOSE.decode(rest)
             if not loose.model:  # and so it was the only key of that name, however others may be spelled
                 start, end = place
-                return _head(body, loose, msgspec.json.decode(body[start:end]), [place])
+                return _head(body, loose, _decoded(body[start:end]), [place])
         loose = _LOOSE.decode(body)
         model = _text(loose.model)
         if not model:
@@ -115,9 +117,13 @@ def _cut(body: bytes) -> tuple[Place | None, bytes]:
     """(where the model's name stands, the body without it) if that is plain to see at one of its ends."""
     first = _FIRST.match(body)
     if first is not None:
+        if len(body) <= _SMALL_BYTES:
+            return first.span(1), b"{" + body[first.end() :]
         return first.span(1), b"".join((b"{", memoryview(body)[first.end() :]))
     last = _LAST.search(body, max(0, len(body) - _TAIL_BYTES))
     if last is not None:
+        if len(body) <= _SMALL_BYTES:
+            return last.span(1), body[: last.start()] + body[last.end(1) :]
         view = memoryview(body)
         return last.span(1), b"".join((view[: last.start()], view[last.end(1) :]))
     return None, b""
@@ -153,20 +159,23 @@ def _has_file(body: bytes) -> bool:
 def _text(raw: Raw) -> str:
     if not raw or not bytes(raw).startswith(b'"'):
         return ""
-    return str(msgspec.json.decode(raw))
+    return str(_decoded(raw))
 
 
 def _member(raw: Raw, name: str) -> str:
     """The text that an object has as `name`: Anthropic's metadata.user_id, OpenAI's conversation.id."""
     if not raw or not bytes(raw).startswith(b"{"):
         return ""
-    value: Any = msgspec.json.decode(raw)
+    value: Any = _decoded(raw)
     text = value.get(name)
     return text if isinstance(text, str) else ""
 
 
 def with_model(body: bytes, places: list[Place], named: bytes) -> list[bytes | memoryview]:
-    """`body` with the JSON string `named` at `places`, every other byte as it was; nothing is copied."""
+    """`body` with the JSON string `named` at `places`, every other byte as it was; what is large is not copied."""
+    if len(places) == 1 and len(body) <= _SMALL_BYTES:
+        start, end = places[0]
+        return [body[:start], named, body[end:]]
     view = memoryview(body)
     pieces: list[bytes | memoryview] = []
     copied = 0
