@@ -42,7 +42,7 @@ FAMILY_OF: Final = {
     Api.MESSAGES: Family.ANTHROPIC,
     Api.COUNT_TOKENS: Family.ANTHROPIC,
 }
-_PATHS: Final = {
+PATHS: Final = {
     "/v1/chat/completions": Api.CHAT,
     "/v1/responses": Api.RESPONSES,
     "/v1/responses/input_tokens": Api.INPUT_TOKENS,
@@ -62,7 +62,7 @@ _SECRET_PARAMETERS: Final = frozenset({"key", "api-key", "access-token", "subscr
 
 def api_of(method: str, path: str) -> Api | None:
     """The API that `method` on `path` belongs to, or None if nothing is served there."""
-    api = _PATHS.get(path)
+    api = PATHS.get(path)
     if api is not None and method == "POST":
         return api
     of_account = method in _ACCOUNT_METHODS and _ACCOUNT_PATH.fullmatch(path) and _is_plain(path)

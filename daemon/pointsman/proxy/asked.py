@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from pointsman.core.headers import API_KEYS
-from pointsman.proxy.api import FAMILY_OF, Api, api_of
+from pointsman.proxy.api import FAMILY_OF, PATHS, Api, api_of
 from pointsman.proxy.headers import Pairs, Taken
 from pointsman.proxy.settling import key_hash
 
@@ -19,17 +19,27 @@ _TELL_NOTHING: Final = frozenset({Api.COUNT_TOKENS, Api.INPUT_TOKENS, Api.COMPAC
 class Kind:
     """What an API is: `counts`: a model answers, and so it is evidence; of an account; and what it makes."""
 
-    __slots__ = ("counts", "embeds", "makes_responses", "of_account")
+    __slots__ = ("api", "counts", "embeds", "family", "makes_responses", "name", "of_account")
 
     def __init__(self, api: Api | None) -> None:
+        self.api = api
+        self.name = "" if api is None else api.value
+        self.family = None if api is None else FAMILY_OF.get(api)
         self.counts = api is not None and api not in _TELL_NOTHING
         self.of_account = api is Api.ACCOUNT
         self.embeds = api is Api.EMBEDDINGS
         self.makes_responses = api is Api.RESPONSES
 
 
-_KINDS: Final = {api.value: Kind(api) for api in Api}
-_NO_KIND: Final = Kind(None)
+_KINDS: Final = {api: Kind(api) for api in (None, *Api)}
+_POSTED: Final = {path: _KINDS[api] for path, api in PATHS.items()}
+
+
+def _kind_of(method: str, path: str) -> Kind:
+    found = _POSTED.get(path) if method == "POST" else None
+    return found or _KINDS[api_of(method, path)]
+
+
 # Claude Code and Codex name their sessions; any other client may.
 _SESSIONS: Final = ("x-claude-code-session-id", "session_id", "x-session-id")
 
@@ -59,10 +69,10 @@ class Asked:
         self.is_head = method == "HEAD"
         path, _, self.query = target.decode("latin-1").partition("?")
         self.path = path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
-        self.api = api_of(method, self.path)
-        self.api_name = "" if self.api is None else self.api.value
-        self.kind = _KINDS.get(self.api_name, _NO_KIND)
-        self.family = None if self.api is None else FAMILY_OF.get(self.api)
+        self.kind = kind = _kind_of(method, self.path)
+        self.api = kind.api
+        self.api_name = kind.name
+        self.family = kind.family
         self._taken = taken = Taken(to_caller=False)
         for name, value in headers:
             taken.take(name, value)

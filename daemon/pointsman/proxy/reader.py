@@ -183,7 +183,7 @@ class RequestReader:
     def _parse(self, data: bytes) -> None:
         whole = self.reading is None and not self.in_head and self._misses < _MISSES_MAX
         before = len(self.waiting)
-        if self.idle and b"\n" in data.lstrip(b"\r\n") and not REQUEST_LINE.match(data):
+        if self.idle and data.lstrip(b"\r\n").find(b"\n") >= 0 and not REQUEST_LINE.match(data):
             self._object(HttpError(400, "the request line is not METHOD TARGET VERSION"))
             return
         while True:

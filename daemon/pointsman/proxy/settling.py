@@ -54,8 +54,9 @@ class _Plan(Struct, frozen=True):
     spares: tuple[_Bid, ...]
 
 
+@lru_cache(1_024)
 def key_hash(text: str) -> int:
-    """64 bits of a sticky key or a caller's identity; the text itself is kept nowhere."""
+    """64 bits of a sticky key or a caller's identity; of the text itself only the latest are kept, in memory alone."""
     # Headers may hold bytes that are no UTF-8; they arrive as lone surrogates, which have no encoding of their own.
     written = text.encode(errors="backslashreplace")
     return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest(), "big")
