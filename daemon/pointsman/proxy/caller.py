@@ -222,9 +222,10 @@ class CallerConnection(asyncio.Protocol):
     # --- writing
 
     def _put(self, data: bytes) -> None:
-        if not self._out:
-            self._desk.outbox.add(self)
-        self._out.append(data)
+        if self._out or self._desk.outbox.holds(self):
+            self._out.append(data)
+        elif not self._transport.is_closing():
+            self._transport.write(data)
 
     def flush(self) -> None:
         """Write what has been held back."""

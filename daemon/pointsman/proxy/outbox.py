@@ -1,8 +1,9 @@
-"""What is written waits until everything that has come in was looked at.
+"""What is written waits until everything that has come in was looked at, when much comes in.
 
 A write wakes whoever waits for it, and the machine pays for that in the writer's time. When many connections have
 something at once, their answers and requests leave together, one write for each connection, and the reader is awake
-from the first of them on. When only one has, nothing waits longer than a turn of the loop.
+from the first of them on. The first of a turn of the loop is written at once if it was the only one of the last turn:
+where little comes, nothing waits.
 """
 
 import asyncio
@@ -21,14 +22,25 @@ class Outbox:
 
     def __init__(self) -> None:
         self._connections: list[Outgoing] = []
+        self._at_once: Outgoing | None = None
+        self._in_turn = 0
+        self._in_last_turn = 0
 
-    def add(self, connection: Outgoing) -> None:
-        """`connection` has begun to hold something back."""
-        if not self._connections:
+    def holds(self, connection: Outgoing) -> bool:
+        """Does `connection` keep what it has until `flush`; if not, it writes it now."""
+        if connection is self._at_once:
+            return False
+        self._in_turn += 1
+        if self._in_turn == 1:
             asyncio.get_running_loop().call_soon(self._flush)
+            if self._in_last_turn <= 1:
+                self._at_once = connection
+                return False
         self._connections.append(connection)
+        return True
 
     def _flush(self) -> None:
         connections, self._connections = self._connections, []
+        self._in_last_turn, self._in_turn, self._at_once = self._in_turn, 0, None
         for connection in connections:
             connection.flush()

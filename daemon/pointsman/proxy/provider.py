@@ -74,8 +74,11 @@ class ProviderConnection(asyncio.Protocol):
         self._recipient = recipient
         self._uses += 1
         if sum_of(body) <= _PIECE_BYTES:
-            self._pool.outbox.add(self)
-            self._out = b"".join((head, *body))
+            out = b"".join((head, *body))
+            if self._pool.outbox.holds(self):
+                self._out = out
+            else:
+                self._transport.write(out)
         else:
             self._transport.write(head)
             self._unsent = [memoryview(piece) for piece in body]
