@@ -20,9 +20,9 @@ PACKAGE = ROOT / "daemon" / "pointsman"
 # The modules of pointsman/proxy that every request goes through. mypyc drops what stands behind the base of a class and
 # in Annotated: a Struct that needs a tag or a bound lives in a module that is not compiled (api.py, usage.py).
 MODULES = (
-    "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "forward", "headers", "http1", "job",
-    "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick", "pins", "provider", "ratelimits",
-    "reader", "relay", "replies", "requests", "server", "settling", "sse", "transit",
+    "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "dial", "forward", "headers", "http1",
+    "job", "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick", "pins", "provider",
+    "ratelimits", "reader", "relay", "replies", "requests", "server", "settling", "sse", "transit",
 )  # fmt: skip
 
 
