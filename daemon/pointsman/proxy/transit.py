@@ -28,6 +28,7 @@ from pointsman.proxy.judging import Head, Whole
 from pointsman.proxy.relay import End, Relay
 from pointsman.proxy.replies import (
     FULL,
+    NO_CONNECTION,
     SENT_ONCE,
     SUSPENDED,
     Tried,
@@ -109,6 +110,10 @@ class Transit:
             endpoint = job.view.endpoints[targets[number]]
             if limits.is_full(endpoint.target, endpoint.max_in_flight):
                 tried.append(Tried(endpoint.target, FULL))
+                continue
+            most = endpoint.max_connections
+            if most and not self._providers.has_room(endpoint.origin, most, fresh=not job.kept):
+                tried.append(Tried(endpoint.target, NO_CONNECTION))
                 continue
             reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
             trial, stamp = (False, "") if tried else (chosen.trial, chosen.ramp)

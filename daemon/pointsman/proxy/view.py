@@ -35,6 +35,7 @@ class Trust:
     tls: Mapping[str, ssl.SSLContext]
     prices: Mapping[str, PriceSettings]
     bounds: Mapping[str, int] = field(default_factory=dict)
+    connections: Mapping[str, int] = field(default_factory=dict)
     home: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -50,6 +51,7 @@ class Trust:
             },
             prices={name: target.prices for name, target in settings.targets.items()},
             bounds={name: target.max_in_flight for name, target in settings.targets.items()},
+            connections={name: provider.max_connections for name, provider in settings.providers.items()},
             home={name: full_chain(route)[0] for name, route in settings.routes.items()},
         )
 
@@ -78,6 +80,7 @@ class Trust:
             tls=_mixed(self.tls, before.tls, providers),
             prices=_mixed(self.prices, before.prices, targets),
             bounds=_mixed(self.bounds, before.bounds, targets),
+            connections=_mixed(self.connections, before.connections, providers),
             home=_mixed(self.home, before.home, routes),
         )
 
@@ -139,9 +142,9 @@ class Origin(NamedTuple):
 class Endpoint(Struct, frozen=True, kw_only=True):
     """A target that requests can be sent to.
 
-    `max_in_flight`: requests at once from this proxy, 0 any number. `own_lines`: the header lines that are put in, Host
-    first, one set for each credential, the preferred first; `overridden`: the names (in lower case) of a caller's
-    headers that they take the place of.
+    `max_in_flight`: requests at once from this proxy; `max_connections`: its connections to `origin`; 0 any number.
+    `own_lines`: the header lines that are put in, Host first, one set for each credential, the preferred first;
+    `overridden`: the names (in lower case) of a caller's headers that they take the place of.
     """
 
     target: str
@@ -155,6 +158,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     overridden: frozenset[str]
     prices: PriceSettings
     max_in_flight: int = 0
+    max_connections: int = 0
 
 
 class View(Struct, frozen=True, kw_only=True):
@@ -226,6 +230,7 @@ def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credenti
         ),
         prices=trust.prices.get(name) or PriceSettings(),
         max_in_flight=trust.bounds.get(name, 0),
+        max_connections=trust.connections.get(entry.provider, 0),
     )
 
 
