@@ -24,9 +24,9 @@ MODULES = (
     *(
         f"proxy/{name}"
         for name in (
-            "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "clock", "forward", "headers",
-            "http1", "job", "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick", "pins",
-            "provider", "ratelimits", "reader", "relay", "replies", "requests", "routing", "server", "settling", "sse",
+            "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "clock", "dial", "forward",
+            "headers", "http1", "job", "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick",
+            "pins", "provider", "ratelimits", "reader", "relay", "replies", "requests", "routing", "server", "settling", "sse",
             "tokens", "transit",
         )
     ),

@@ -9,6 +9,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
     ParentBased,
@@ -16,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, SpanKind, Status, TraceState
+from opentelemetry.trace import INVALID_TRACE_ID, Link, SpanKind, Status, TraceState
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from pointsman import __version__, logs, telemetry
@@ -34,7 +35,9 @@ def provider(endpoint: str, ratio: float, *, service: str, instance: str) -> Tra
         {SERVICE_NAME: service, SERVICE_INSTANCE_ID: instance, SERVICE_VERSION: __version__}
     )
     # The daemon ends its telemetry itself, so nothing is left to the interpreter's end.
-    made = TracerProvider(sampler=_ByPlane(ratio), resource=resource, shutdown_on_exit=False)
+    made = TracerProvider(
+        sampler=_ByPlane(ratio), resource=resource, shutdown_on_exit=False, id_generator=_DrawnIds(ratio)
+    )
     exporter = OTLPSpanExporter(endpoint.rstrip("/") + "/v1/traces", timeout=EXPORT_TIMEOUT_S)
     made.add_span_processor(BatchSpanProcessor(RedactingExporter(exporter)))
     return made
@@ -62,6 +65,29 @@ class _ByPlane(Sampler):
 
     def get_description(self) -> str:
         return "requests by ratio, control always"
+
+
+class _DrawnIds(RandomIdGenerator):
+    """Ids of traces that may be drawn ahead: whether a request is sampled follows from the id of its trace alone.
+
+    The sampler has the last word, of the very id that was drawn, so that the two cannot disagree.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        self._bound = TraceIdRatioBased.get_bound_for_rate(ratio)
+        self._drawn = INVALID_TRACE_ID
+
+    def passes_over(self) -> bool:
+        """Draw the next trace's id. True: a request of it would not be sampled, and the id is gone."""
+        drawn = self.generate_trace_id()
+        if drawn & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+            return True
+        self._drawn = drawn
+        return False
+
+    def generate_trace_id(self) -> int:
+        drawn, self._drawn = self._drawn, INVALID_TRACE_ID
+        return drawn or super().generate_trace_id()
 
 
 class RedactingExporter(SpanExporter):

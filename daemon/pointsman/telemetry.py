@@ -7,7 +7,7 @@ string, no header becomes an attribute, and no secret leaves (see `logs.redact`)
 
 import functools
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 
 import anyio
 import anyio.to_thread
@@ -60,6 +60,14 @@ SYNTHETIC: Final = "pointsman.synthetic"
 CHANGES: Final = "pointsman.changes"
 
 FLUSH_TIMEOUT_S: Final = 5.0
+
+
+@runtime_checkable
+class DrawsAhead(Protocol):
+    """The `id_generator` of a tracer that samples requests as their parents are, and those without one by lot."""
+
+    def passes_over(self) -> bool:
+        """Draw. True: this request without a parent is not sampled; else its span, if it is begun now, will be."""
 
 
 class Telemetry:

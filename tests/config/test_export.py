@@ -66,6 +66,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         "credentials": draw(st.sampled_from([[], ["env:A"], ["file:/no/a b", "credential:yes"]])),
         "shared_fate": draw(st.sampled_from(["", "no", "a: b", "# x", "é"])),
         "headers": draw(st.sampled_from([{}, {"X-Team": "no"}, {"x-on": " : #"}])),
+        "max_connections": draw(st.sampled_from([0, 1, 500])),
     }
     target = st.fixed_dictionaries(
         {"provider": st.just("off"), "model": texts, "capacity_rps": st.none() | seconds}

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from transiting import DONE, EVENT, EVENTS, GOOD, Ride, Road, answered
+from transiting import DONE, EVENT, EVENTS, GOOD, Ride, Road, ScriptedLine, answered
 
 from pointsman.proxy import attempt, transit
 from pointsman.proxy.books import Books
 from pointsman.proxy.forward import Forwarder
+from pointsman.proxy.outcomes import Ledger
 from pointsman.proxy.sse import Watch
 from support import interpreted
 
@@ -137,4 +138,56 @@ def test_a_fault_at_the_start_leaves_nothing_behind(name: str, monkeypatch: pyte
     with pytest.raises(ZeroDivisionError):
         ride.begin()
     ride.transit.gone()
+    road.check_nothing_is_left()
+
+
+def under_way(road: Road, *, begun: bool) -> Ride:
+    """A request that waits for its answer, or whose answer has `begun`."""
+    ride = Ride(road, stream=True).begin()
+    if begun:
+        ride.hears(answered(200, EVENTS), EVENT)
+    return ride
+
+
+LOSSES = [(Ledger, "record"), (ScriptedLine, "drop")]
+LOSS_IDS = ["in the books", "in telling the provider"]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["waiting", "begun"])
+@pytest.mark.parametrize(("place", "name"), LOSSES, ids=LOSS_IDS)
+def test_a_fault_when_the_caller_goes_leaves_nothing_behind(
+    place: Any, name: str, begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is there to be told: the request is over, its body given back, and who says so hears no exception."""
+    road = Road(max_in_flight=1)
+    ride = under_way(road, begun=begun)
+    monkeypatch.setattr(place, name, broken)
+    ride.transit.gone()
+    assert (ride.over, ride.job.record.status, ride.caller.due_s) == (True, 499, math.inf)
+    road.check_nothing_is_left()
+
+
+@pytest.mark.parametrize(("place", "name"), LOSSES, ids=LOSS_IDS)
+def test_a_fault_when_the_proxy_goes_down_still_sends_who_waits_elsewhere(
+    place: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed concerns our books: the caller gets its 503 and may ask another proxy."""
+    road = Road(max_in_flight=1)
+    ride = under_way(road, begun=False)
+    monkeypatch.setattr(place, name, broken)
+    ride.transit.cut_off()
+    assert (ride.caller.end, ride.caller.status, ride.over) == ("reply", 503, True)
+    road.check_nothing_is_left()
+
+
+@pytest.mark.parametrize(("place", "name"), LOSSES, ids=LOSS_IDS)
+def test_a_fault_when_the_proxy_goes_down_still_cuts_what_has_begun(
+    place: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not look whole, and the exception does not reach who has others to end."""
+    road = Road(max_in_flight=1)
+    ride = under_way(road, begun=True)
+    monkeypatch.setattr(place, name, broken)
+    ride.transit.cut_off()
+    assert (ride.caller.end, ride.over) == ("cut", True)
     road.check_nothing_is_left()

@@ -46,8 +46,8 @@ WHOLE_STREAM: Final = (DONE, error_event("overloaded_error"), error_event("inval
 
 # What may happen, and how likely it is: were answers not the likeliest, most requests would never have one.
 LIKELY: Final = {
-    "answer": 40, "more": 30, "all": 12, "break": 5, "ring": 10, "wait": 5, "pause": 5, "lose": 2, "gone": 1,
-    "cut off": 1,
+    "answer": 40, "more": 30, "all": 12, "break": 5, "ring": 10, "wait": 5, "pause": 5, "lose": 2, "fill": 2,
+    "gone": 1, "cut off": 1,
 }  # fmt: skip
 
 
@@ -61,7 +61,12 @@ def road_of(dice: random.Random) -> Road:
         replay_bytes=dice.choice((1 << 20, 0)),
         replay_bytes_in_all=dice.choice((1 << 20, 60)),
     )
-    return Road(credentials=credentials, max_in_flight=dice.randint(0, 2), bounds=bounds)
+    return Road(
+        credentials=credentials,
+        max_in_flight=dice.randint(0, 2),
+        max_connections=dice.randint(0, 1),
+        bounds=bounds,
+    )
 
 
 def happening(dice: random.Random) -> tuple[str, Any]:
@@ -78,7 +83,7 @@ def happening(dice: random.Random) -> tuple[str, Any]:
             return what, (dice.choice(list(Wire)), dice.random() < 0.5)
         case "wait":
             return what, dice.uniform(0, 20)
-        case "lose":
+        case "lose" | "fill":
             return what, dice.choice("abc")
         case _:
             return what, None
@@ -115,6 +120,8 @@ class Played:
                 ride.transit.hold(held=value)
             case "lose":
                 self.road.lose(value)
+            case "fill":
+                ride.providers.full ^= {value}
             case "gone":
                 self.silenced = True
                 ride.transit.gone()

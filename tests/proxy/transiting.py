@@ -148,10 +148,16 @@ class ScriptedLine:
 
 
 class ScriptedProviders:
-    """Who is asked; `refuse` is called with every request, and may raise."""
+    """Who is asked; `refuse` is called with every request, and may raise.
+
+    `full`: targets whose provider has as many connections as it may; `room_for`: the last question whether there is
+    room for one more, as (target, most, fresh).
+    """
 
     def __init__(self) -> None:
         self.lines: list[ScriptedLine] = []
+        self.full: set[str] = set()
+        self.room_for: tuple[str, int, bool] | None = None
         self.refuse: Callable[[ScriptedLine], None] = lambda _: None
 
     def send(
@@ -163,6 +169,11 @@ class ScriptedProviders:
         self.lines.append(line)
         return line
 
+    def has_room(self, origin: Origin, most: int, *, fresh: bool) -> bool:
+        target = origin.host.partition(".")[0]
+        self.room_for = target, most, fresh
+        return target not in self.full
+
 
 class Road:
     """What requests share: a table of one route "chat", a forwarder, its books. `now_s` is the time at the start."""
@@ -173,6 +184,7 @@ class Road:
         *,
         credentials: int = 1,
         max_in_flight: int = 0,
+        max_connections: int = 0,
         bounds: Bounds | None = None,
         last_resort: int | None = None,
         family: Family = Family.OPENAI,
@@ -180,7 +192,7 @@ class Road:
         targets = tuple(chain.split())
         self.family = family
         self.now_s = time.monotonic()
-        self.view = _view(targets, family, credentials, max_in_flight)
+        self.view = _view(targets, family, credentials, max_in_flight, max_connections)
         self.limits = Limits(bounds or Bounds())
         self.ledger = Ledger(throttle_default_s=1.0, soften_s=1.0)
         self.local = LocalBreaker(5, 10.0)
@@ -226,7 +238,9 @@ class Road:
             assert not lane.trial
 
 
-def _view(targets: tuple[str, ...], family: Family, credentials: int, max_in_flight: int) -> View:
+def _view(
+    targets: tuple[str, ...], family: Family, credentials: int, max_in_flight: int, max_connections: int
+) -> View:
     urls = {name: f"http://{name}.example/v1" for name in targets}
     table = Table(
         environment="development",
@@ -260,6 +274,7 @@ def _view(targets: tuple[str, ...], family: Family, credentials: int, max_in_fli
             overridden=frozenset({"authorization"}),
             prices=PriceSettings(),
             max_in_flight=max_in_flight,
+            max_connections=max_connections,
         )
         for name, url in urls.items()
     }

@@ -45,7 +45,8 @@ class ProviderSettings(Section):
 
     A credential is sent to the host of `base_url` and to `credential_hosts` ("host" or "host:port") only.
     `headers` are constant, stand in the routing table, and must not be secret. Outside loopback, `base_url`
-    is https unless `allow_plain_http` says that the network between is trusted.
+    is https unless `allow_plain_http` says that the network between is trusted. `max_connections` is how many each
+    proxy may have to it at once (0: any number); a request that finds none free goes along the chain.
     """
 
     family: Literal["anthropic", "openai"]
@@ -58,6 +59,7 @@ class ProviderSettings(Section):
     credential_hosts: tuple[str, ...] = ()
     ca_file: str | None = None
     allow_plain_http: bool = False
+    max_connections: Annotated[int, Field(ge=0)] = 0
     shared_fate: str = ""
     headers: dict[str, str] = {}  # noqa: RUF012 – pydantic copies it
     probe: ProbeSettings = ProbeSettings()

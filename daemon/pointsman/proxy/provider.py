@@ -1,26 +1,22 @@
 """Connections to providers: one request at a time on each, kept open between them."""
 
 import asyncio
-import errno
 import socket
-import ssl
 from time import monotonic
 from typing import Final, cast
 
 import aiohappyeyeballs
 import httptools
 
-from pointsman import logs
 from pointsman.core.errors import Wire
 from pointsman.proxy.body import Pieces, sum_of
+from pointsman.proxy.dial import Dial
 from pointsman.proxy.headers import Taken
 from pointsman.proxy.http1 import HEAD_BYTES_MAX, bodiless, digits
 from pointsman.proxy.judging import Head
 from pointsman.proxy.outbox import Outbox
 from pointsman.proxy.routing import Origin
 from pointsman.proxy.sides import Line, Recipient
-
-log = logs.get("proxy")
 
 KEEP_ALIVE_S: Final = 75.0
 _SWEEP_S: Final = 15.0
@@ -122,6 +118,11 @@ class ProviderConnection(asyncio.Protocol):
     def usable(self) -> bool:
         """May another request be sent on it."""
         return not self._transport.is_closing() and monotonic() - self.idle_since_s < KEEP_ALIVE_S
+
+    @property
+    def closing(self) -> bool:
+        """Has its end begun, whoever began it. Only once it is made."""
+        return self._transport.is_closing()
 
     def close(self) -> None:
         """Nobody needs it any more."""
@@ -243,55 +244,18 @@ class ProviderConnection(asyncio.Protocol):
             self._complete = True
 
 
-class Dial:
-    """A connection that is being made for a request, and then that connection: a `Line` all along."""
-
-    def __init__(
-        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool
-    ) -> None:
-        self._connection: ProviderConnection | None = None
-        self._held = False
-        self._task = asyncio.ensure_future(self._run(pool, recipient, origin, head, body, is_head=is_head))
-
-    async def _run(
-        self, pool: "Pool", recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool
-    ) -> None:
-        try:
-            connection = await pool.connect(origin)
-        except TimeoutError:
-            recipient.failed(Wire.CONNECT_TIMEOUT, monotonic())
-        except OSError as error:
-            recipient.failed(wire_of(error), monotonic())
-        except (
-            Exception
-        ):  # the border of an attempt: a host that cannot even be encoded must not end anything
-            log.exception("no connection, for a reason of our own", host=origin.host)
-            recipient.failed(Wire.DNS, monotonic())
-        else:
-            self._connection = connection
-            connection.send(recipient, head, body, is_head=is_head)
-
-    def drop(self, recipient: Recipient) -> None:
-        """Give up, whether connected or not."""
-        if self._connection is None:
-            self._task.cancel()
-        else:
-            self._connection.drop(recipient)
-
-    def hold(self, recipient: Recipient, *, held: bool) -> None:
-        """There is nothing to hold before it is connected."""
-        if self._connection is not None:
-            self._connection.hold(recipient, held=held)
-
-
 class Pool:
-    """All connections. The one used last is used first, so that those that are not needed grow old and are closed."""
+    """All connections. The one used last is used first, so that those that are not needed grow old and are closed.
+
+    They are counted by origin, for that is what they can be used for: two providers at one origin share them.
+    """
 
     def __init__(self, connect_s: float) -> None:
         self._connect_s = connect_s
         self.outbox = Outbox()
         self._idle: dict[Origin, list[ProviderConnection]] = {}
         self._all: set[ProviderConnection] = set()
+        self._taken: dict[Origin, set[ProviderConnection]] = {}  # also those that are being made
         self._sweep: asyncio.TimerHandle | None = None
 
     def send(
@@ -305,12 +269,43 @@ class Pool:
                 connection.send(recipient, head, body, is_head=is_head)
                 return connection
             connection.close()
-        return Dial(self, recipient, origin, head, body, is_head=is_head)
-
-    async def connect(self, origin: Origin) -> ProviderConnection:
-        """A new connection. Raises TimeoutError, OSError."""
-        loop = asyncio.get_running_loop()
         connection = ProviderConnection(self, origin)
+        taken = self._taken.get(origin)
+        if taken is None:
+            self._taken[origin] = {connection}
+        else:
+            taken.add(connection)
+        return Dial(self, connection, recipient, head, body, is_head=is_head)
+
+    def has_room(self, origin: Origin, most: int, *, fresh: bool) -> bool:
+        """May a request be sent there now, with `most` connections at most, and on a `fresh` one if it has to be?
+
+        Idle ones that are too many, because `most` was more or a fresh one is needed, are closed for it, the oldest
+        first. What is being closed does not count.
+        """
+        taken, waiting = self._taken.get(origin), self._idle.get(origin)
+        if taken is None or len(taken) < most:
+            return True
+        if len(taken) == most and waiting and not fresh:
+            return True
+        idle = [one for one in waiting or () if not one.closing]
+        count = sum(1 for one in taken if one not in self._all or not one.closing)
+        too_many = max(0, count - (most - 1 if fresh else most))
+        surplus, kept = idle[:too_many], idle[too_many:]
+        for connection in surplus:
+            connection.close()
+        return count - len(surplus) < most or bool(kept)
+
+    async def connect(self, connection: ProviderConnection) -> None:
+        """Make it. Raises TimeoutError, OSError, and has forgotten it then."""
+        try:
+            await self._connect(connection)
+        except BaseException:
+            self.forget(connection)
+            raise
+
+    async def _connect(self, connection: ProviderConnection) -> None:
+        loop, origin = asyncio.get_running_loop(), connection.origin
         async with asyncio.timeout(self._connect_s):
             found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
             sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=0.25, loop=loop)
@@ -322,8 +317,9 @@ class Pool:
             except BaseException:
                 sock.close()
                 raise
+        if connection.closing:  # it has been lost before anybody could hear of it
+            raise ConnectionResetError
         self._all.add(connection)
-        return connection
 
     def put_back(self, connection: ProviderConnection) -> None:
         """Its answer has ended, and it may be used again."""
@@ -339,6 +335,11 @@ class Pool:
     def forget(self, connection: ProviderConnection) -> None:
         """It is closed."""
         self._all.discard(connection)
+        taken = self._taken.get(connection.origin)
+        if taken is not None:
+            taken.discard(connection)
+            if not taken:
+                del self._taken[connection.origin]
         idle = self._idle.get(connection.origin, [])
         if connection in idle:
             idle.remove(connection)
@@ -360,20 +361,3 @@ class Pool:
             self._sweep.cancel()
         for connection in list(self._all):
             connection.close()
-
-
-_BY_ERRNO: Final = {
-    errno.ECONNREFUSED: Wire.REFUSED,
-    errno.ENETUNREACH: Wire.UNREACHABLE,
-    errno.EHOSTUNREACH: Wire.UNREACHABLE,
-    errno.ETIMEDOUT: Wire.CONNECT_TIMEOUT,
-}
-
-
-def wire_of(error: OSError) -> Wire:
-    """What the failure to connect says about the wire."""
-    if isinstance(error, socket.gaierror):
-        return Wire.DNS
-    if isinstance(error, ssl.SSLError):
-        return Wire.TLS
-    return _BY_ERRNO.get(error.errno or 0, Wire.RESET)

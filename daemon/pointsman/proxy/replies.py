@@ -19,8 +19,9 @@ class Tried(Struct, frozen=True):
     outcome: Outcome
 
 
-# A target that has as many requests from this proxy as it may.
+# A target that has as many requests from this proxy as it may, or whose provider has as many connections.
 FULL = Outcome(Fault.ABANDONED, "at its limit of requests at once")
+NO_CONNECTION = Outcome(Fault.ABANDONED, "at its provider's limit of connections")
 SUSPENDED = "nearly everything fails now, and falling over is suspended (proxy.retry_budget)"
 SENT_ONCE = "its body is too large to be kept for a second attempt (proxy.replay_mb)"
 
@@ -52,8 +53,10 @@ def told(refusals: list[tuple[Whole, Account, int]], tried: list[Tried]) -> tupl
 def exhausted(job: Job, tried: list[Tried], why: str = "") -> Reply:
     """No target could serve the request: the family's own error, naming each target and why; `why` none is left."""
     route = job.view.table.routes[job.route]
-    if tried and all(one.outcome is FULL for one in tried):
-        message = f"every target of {job.route} has as many requests from this proxy as it may: ask again"
+    if tried and all(one.outcome is FULL or one.outcome is NO_CONNECTION for one in tried):
+        bounded = ((FULL, "requests"), (NO_CONNECTION, "connections"))
+        what = " or ".join(word for full, word in bounded if any(one.outcome is full for one in tried))
+        message = f"every target of {job.route} has as many {what} from this proxy as it may: ask again"
         headers = job.own_headers | {"x-should-retry": "true", "retry-after": "1"}
         return error_response(job.family, 503, message, headers=headers)
     if tried:

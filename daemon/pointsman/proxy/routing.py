@@ -25,15 +25,15 @@ class Origin(NamedTuple):
 class Endpoint:
     """A target that requests can be sent to.
 
-    `max_in_flight`: requests at once from this proxy, 0 any number. `own_lines`: the header lines that are put in, Host
-    first, one set for each credential, the preferred first; `overridden`: the names (in lower case) of a caller's
-    headers that they take the place of. `model_json`: the name as a body has it. `usd_in`, `usd_out`: the
-    price of a token.
+    `max_in_flight`: requests at once from this proxy; `max_connections`: its connections to `origin`; 0 any number.
+    `own_lines`: the header lines that are put in, Host first, one set for each credential, the preferred first;
+    `overridden`: the names (in lower case) of a caller's headers that they take the place of.
+    `model_json`: the name as a body has it; `usd_in`, `usd_out`: the price of a token.
     """
 
     __slots__ = (
-        "base_url", "family", "generation", "max_in_flight", "model", "model_json", "origin", "overridden",
-        "own_lines", "provider", "target", "usd_in", "usd_out",
+        "base_url", "family", "generation", "max_connections", "max_in_flight", "model", "model_json", "origin",
+        "overridden", "own_lines", "provider", "target", "usd_in", "usd_out",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,7 @@ class Endpoint:
         overridden: frozenset[str],
         prices: PriceSettings,
         max_in_flight: int = 0,
+        max_connections: int = 0,
     ) -> None:
         self.target = target
         self.provider = provider
@@ -64,6 +65,7 @@ class Endpoint:
         self.usd_in = prices.input_usd_per_mtok / 1e6
         self.usd_out = prices.output_usd_per_mtok / 1e6
         self.max_in_flight = max_in_flight
+        self.max_connections = max_connections
 
 
 class Route:

@@ -7,11 +7,9 @@ from urllib.parse import unquote
 
 import anyio
 from msgspec import Struct
-from opentelemetry.propagate import extract
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from pointsman import logs
-from pointsman import telemetry as t
 from pointsman.core.model import Family
 from pointsman.proxy.api import (
     Reply,
@@ -31,6 +29,7 @@ from pointsman.proxy.reader import Inbound, Known
 from pointsman.proxy.requests import Record, Ring
 from pointsman.proxy.routing import View
 from pointsman.proxy.sides import Providers
+from pointsman.proxy.spans import Sampled
 from pointsman.proxy.transit import Transit
 
 log = logs.get("proxy")
@@ -66,7 +65,7 @@ class Front:
         self._view = view
         self._stale_s = stale_s
         self._ring = ring
-        self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
+        self._sampled = None if isinstance(tracer, NoOpTracer) else Sampled(tracer)
         self.body_bytes_max = bounds.body_bytes_max
         self.heads = Known()
         self.outbox = Outbox()
@@ -228,14 +227,9 @@ class Front:
             table=job.view.version,
         )
         self._ring.add(job.record)
-        connection.travel(Transit(self._forwarder, self._providers, connection, job, self._span(job)))
+        span = None if self._sampled is None else self._sampled.span(job.asked.low)
+        connection.travel(Transit(self._forwarder, self._providers, connection, job, span))
         return None
-
-    def _span(self, job: Job) -> Span | None:
-        if self._tracer is None:
-            return None
-        carrier = {name: value.decode("latin-1") for name, value in job.asked.low.items()}
-        return self._tracer.start_span(t.PROXY_REQUEST, context=extract(carrier), kind=SpanKind.SERVER)
 
 
 def _family(asked: Asked) -> Family:

@@ -71,3 +71,6 @@ class Providers(Protocol):
         self, recipient: Recipient, origin: Origin, head: bytes, body: Pieces, *, is_head: bool, fresh: bool
     ) -> Line:
         """Send a request, on a fresh connection if asked; the recipient hears what comes of it."""
+
+    def has_room(self, origin: Origin, most: int, *, fresh: bool) -> bool:
+        """May a request be sent there now, with `most` connections at most? `send` itself refuses nothing."""

@@ -1,12 +1,50 @@
-"""What the spans of requests and attempts say. They are only made where there is somewhere to send them to."""
+"""What the spans of requests and attempts say. They are only made where there is somewhere to send them to.
 
-from opentelemetry.trace import Span, Status, StatusCode
+Nearly every request is not sampled: that is found out before anything is made for one.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from opentelemetry.propagate import extract, get_global_textmap
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
 from pointsman.proxy.job import Job
 from pointsman.proxy.routing import Endpoint
 from pointsman.proxy.tokens import Tokens
+
+_PARENT: Final = "traceparent"
+# The fields of what is understood where OTEL_PROPAGATORS says nothing else.
+_W3C: Final = frozenset({_PARENT, "tracestate", "baggage"})
+# A parent, sound beyond doubt, that is not sampled: the last bit of its flags is 0.
+_UNSAMPLED: Final = re.compile(
+    rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]"
+).fullmatch
+
+
+class Sampled:
+    """Spans of those requests that are sampled: as their caller says who traces them, and else by lot."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        ids = getattr(tracer, "id_generator", None)
+        # None: it takes the tracer itself, and all headers, to find out.
+        self._passes_over: Callable[[], bool] | None = None
+        if isinstance(ids, t.DrawsAhead) and get_global_textmap().fields <= _W3C:
+            self._passes_over = ids.passes_over
+
+    def span(self, low: Mapping[str, bytes]) -> Span | None:
+        """The span of a request with these headers (names in lower case), begun; None if it is not sampled."""
+        if self._passes_over is not None:
+            parent = low.get(_PARENT)
+            if self._passes_over() if parent is None else _UNSAMPLED(parent):
+                return None
+        context = extract({name: value.decode("latin-1") for name, value in low.items()})
+        span = self._tracer.start_span(t.PROXY_REQUEST, context=context, kind=SpanKind.SERVER)
+        return span if span.is_recording() else None
 
 
 def end_request(span: Span, job: Job) -> None:

@@ -28,6 +28,7 @@ from pointsman.proxy.judging import Head, Whole
 from pointsman.proxy.relay import End, Relay
 from pointsman.proxy.replies import (
     FULL,
+    NO_CONNECTION,
     SENT_ONCE,
     SUSPENDED,
     Tried,
@@ -109,6 +110,10 @@ class Transit:
             endpoint = job.view.endpoints[targets[number]]
             if limits.is_full(endpoint.target, endpoint.max_in_flight):
                 tried.append(Tried(endpoint.target, FULL))
+                continue
+            most = endpoint.max_connections
+            if most and not self._providers.has_room(endpoint.origin, most, fresh=not job.kept):
+                tried.append(Tried(endpoint.target, NO_CONNECTION))
                 continue
             reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
             trial, stamp = (False, "") if tried else (chosen.trial, chosen.ramp)
@@ -198,8 +203,7 @@ class Transit:
 
     def _give_up(self) -> None:
         """Our own fault, and no other way out: the caller must not wait for ever."""
-        self._drop(of_wire(Wire.BAD_BODY))
-        self._over(500)
+        self._let_go(of_wire(Wire.BAD_BODY), 500)
         self._caller.fail(failed_here(self._job))
 
     # --- passing on
@@ -264,23 +268,35 @@ class Transit:
     def gone(self) -> None:
         """The caller hung up: the provider is told at once."""
         if self.state is not _OVER:
-            self._drop(ABANDONED)
-            self._over(499)
+            self._let_go(ABANDONED, 499)
 
     def cut_off(self) -> None:
         """This proxy goes down: end what has begun with a word, and the rest with an error that may be tried again."""
-        if self.state is _PASSING:
-            self._end(End(_CUT_OFF, whole=False))
-        elif self.state is not _OVER:
-            self._drop(ABANDONED)
-            self._over(503)
-            self._caller.reply(going_down(self._job))
+        try:
+            if self.state is _PASSING:
+                self._end(End(_CUT_OFF, whole=False))
+            elif self.state is not _OVER:
+                self._let_go(ABANDONED, 503)
+                self._caller.reply(going_down(self._job))
+        except Exception:  # the border of a request: the others have to be ended too
+            log.exception("a request failed for a reason of our own", request=self._job.id)
+            self._give_up()
 
     def _drop(self, outcome: Outcome) -> None:
-        """The attempt under way is over."""
+        """The attempt under way is over; its account is closed also where the provider cannot be told."""
         if self._attempt is not None:
-            self._attempt.drop()
-            self._attempt.account.close(outcome)
+            try:
+                self._attempt.drop()
+            finally:
+                self._attempt.account.close(outcome)
+
+    def _let_go(self, outcome: Outcome, status: int) -> None:
+        """Drop the attempt under way, if there is one: the request is over, whatever fails in that."""
+        try:
+            self._drop(outcome)
+        except Exception:  # the border of a request: what it holds is given back
+            log.exception("a request failed for a reason of our own", request=self._job.id)
+        self._over(status)
 
     def _forget_body(self) -> None:
         """Nothing will be sent again: a stream may live for minutes, and bodies are large."""

@@ -33,6 +33,7 @@ class Trust:
     tls: Mapping[str, ssl.SSLContext]
     prices: Mapping[str, PriceSettings]
     bounds: Mapping[str, int] = field(default_factory=dict)
+    connections: Mapping[str, int] = field(default_factory=dict)
     home: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -48,6 +49,7 @@ class Trust:
             },
             prices={name: target.prices for name, target in settings.targets.items()},
             bounds={name: target.max_in_flight for name, target in settings.targets.items()},
+            connections={name: provider.max_connections for name, provider in settings.providers.items()},
             home={name: full_chain(route)[0] for name, route in settings.routes.items()},
         )
 
@@ -76,6 +78,7 @@ class Trust:
             tls=_mixed(self.tls, before.tls, providers),
             prices=_mixed(self.prices, before.prices, targets),
             bounds=_mixed(self.bounds, before.bounds, targets),
+            connections=_mixed(self.connections, before.connections, providers),
             home=_mixed(self.home, before.home, routes),
         )
 
@@ -171,6 +174,7 @@ def _endpoint(name: str, entry: TargetEntry, trust: Trust, credentials: Credenti
         ),
         prices=trust.prices.get(name) or PriceSettings(),
         max_in_flight=trust.bounds.get(name, 0),
+        max_connections=trust.connections.get(entry.provider, 0),
     )
 
 
