@@ -13,6 +13,21 @@ PATHS = {
     "openai": ["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/unknown"],
     "anthropic": ["/v1/messages", "/v1/messages/count_tokens", "/v1/unknown"],
 }
+# A tool in the words of each path, and a choice that forces it.
+TOOLS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        "tools": [{"type": "function", "function": {"name": "t", "parameters": {"required": ["a"]}}}],
+        "tool_choice": "required",
+    },
+    "/v1/responses": {
+        "tools": [{"type": "function", "name": "t", "parameters": {"required": ["a"]}}],
+        "tool_choice": "required",
+    },
+    "/v1/messages": {
+        "tools": [{"name": "t", "input_schema": {"required": ["a"]}}],
+        "tool_choice": {"type": "any"},
+    },
+}
 
 
 async def ask(fake: FakeProvider, path: str, **more: Any) -> tuple[Any, bytes]:
@@ -50,6 +65,30 @@ async def test_echo(family: str, path: str) -> None:
     assert b'"echo says: one two"' in body
     assert b'"echo says:"' in streamed
     assert b'" two"' in streamed
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [("openai", "/v1/chat/completions"), ("openai", "/v1/responses"), ("anthropic", "/v1/messages")],
+)
+async def test_tools_still(family: str, path: str) -> None:
+    """Two that stand still call tools in the same bytes, identifiers included."""
+    heard = []
+    for _ in range(2):
+        async with FakeProvider("twin", family, still=True) as fake:
+            heard.append([await ask(fake, path, stream=stream, **TOOLS[path]) for stream in (False, True)])
+    assert heard[0] == heard[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [("openai", "/v1/chat/completions"), ("openai", "/v1/responses"), ("anthropic", "/v1/messages")],
+)
+async def test_tools_echo(family: str, path: str) -> None:
+    """An echo puts what it was asked where a tool wants a string."""
+    async with FakeProvider("echo", family, echo=True) as fake:
+        _, body = await ask(fake, path, **TOOLS[path])
+    assert b'"one two"' in body.replace(b"\\", b"")
 
 
 async def test_echo_keeps_to_the_limit() -> None:

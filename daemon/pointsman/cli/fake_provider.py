@@ -15,7 +15,7 @@ from pointsman.fake import FakeProvider
 
 def fake_provider(
     family: Annotated[Family, typer.Option(help="The protocol family that it speaks.")] = Family.OPENAI,
-    name: Annotated[str, typer.Option(help="Every answer begins with it.")] = "fake",
+    name: Annotated[str, typer.Option(help="Every text that it says begins with it.")] = "fake",
     listen: Annotated[str, typer.Option(help="HOST:PORT of the API; port 0 for any.")] = "127.0.0.1:0",
     control: Annotated[str, typer.Option(help="HOST:PORT of the controls.")] = "127.0.0.1:0",
     kind: Annotated[str, typer.Option(help='"openrouter" for its errors and /v1/key.')] = "",

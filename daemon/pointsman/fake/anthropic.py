@@ -1,20 +1,20 @@
 """The anthropic family: Messages, token counting, models, as Anthropic documents them."""
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any, Final
 
 from pointsman.fake.dialect import (
     Answer,
     Call,
     Dialect,
-    Event,
     Refusal,
     json_answer,
     limit_of,
     sse,
     tokens_in,
 )
+from pointsman.fake.messages import blocks, message_events, stop_reason
+from pointsman.fake.tools import forced_tools
 
 _TYPES: Final = {
     400: "invalid_request_error",
@@ -52,6 +52,7 @@ class Anthropic(Dialect):
     token_paths = frozenset({"/v1/messages"})
     default_model = "claude-haiku-4-5"
     overloaded = 529
+    use_prefix = "toolu_"
 
     def answer(self, call: Call) -> Answer:
         try:
@@ -104,7 +105,7 @@ class Anthropic(Dialect):
         limit = limit_of(body, "max_tokens")
         if limit is None:
             raise Refusal(400, "max_tokens: Field required")
-        tokens, cut = self.said(call, limit)
+        said = self.said(call, limit, forced_tools(body))
         message: dict[str, Any] = {
             "id": self.new_id("msg_"),
             "type": "message",
@@ -115,16 +116,15 @@ class Anthropic(Dialect):
             "stop_sequence": None,
             "usage": _usage(_tokens_in(body), 1),
         }
-        stop = "max_tokens" if cut else "end_turn"
         if call.stream:
             headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
             headers += self._headers()
-            return Answer(status=200, headers=headers, events=_events(message, tokens, stop))
-        message["content"] = [{"type": "text", "text": "".join(tokens)}]
-        message["stop_reason"] = stop
-        message["usage"] = _usage(_tokens_in(body), len(tokens))
+            return Answer(status=200, headers=headers, events=message_events(message, said))
+        message["content"] = [block.whole for block in blocks(said)]
+        message["stop_reason"] = stop_reason(said)
+        message["usage"] = _usage(_tokens_in(body), said.count)
         answer = self._ok(message)
-        answer.tokens_out = len(tokens)
+        answer.tokens_out = said.count
         return answer
 
     def _ok(self, data: object) -> Answer:
@@ -197,23 +197,3 @@ def _error(status: int, message: str, code: str) -> dict[str, Any]:
     if code and code != kind:
         error["details"] = {"error_code": code}
     return error
-
-
-def _events(message: dict[str, Any], tokens: list[str], stop: str) -> Iterator[Event]:
-    yield Event(sse({"type": "message_start", "message": message}, "message_start"))
-    block = {"type": "text", "text": ""}
-    start = {"type": "content_block_start", "index": 0, "content_block": block}
-    yield Event(sse(start, "content_block_start"))
-    yield Event(sse({"type": "ping"}, "ping"))
-    for token in tokens:
-        delta = {"type": "text_delta", "text": token}
-        piece = {"type": "content_block_delta", "index": 0, "delta": delta}
-        yield Event(sse(piece, "content_block_delta"), token=True)
-    yield Event(sse({"type": "content_block_stop", "index": 0}, "content_block_stop"))
-    end = {
-        "type": "message_delta",
-        "delta": {"stop_reason": stop, "stop_sequence": None},
-        "usage": {"output_tokens": len(tokens)},
-    }
-    yield Event(sse(end, "message_delta"))
-    yield Event(sse({"type": "message_stop"}, "message_stop"))

@@ -4,10 +4,11 @@ import abc
 import gzip
 import hmac
 import itertools
+import json
 import re
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -15,12 +16,15 @@ import msgspec
 from msgspec import Struct
 
 from pointsman.fake.ledger import credential, digest
+from pointsman.fake.schema import example
 from pointsman.fake.wire import Headers, Request
 
 MINUTE_S: Final = 60.0
 # When it is, for a fake whose time stands still: the beginning of 2026.
 STILL_S: Final = 1_767_225_600
 JSON: Final = ("content-type", "application/json")
+# What a token of JSON is here: a word, or what stands between words.
+_PIECES: Final = re.compile(r"\w+|\W+")
 # Words of a signal box: what a fake says after its name, one token each.
 _WORDS: Final = tuple(
     re.findall(
@@ -62,6 +66,43 @@ class Answer(Struct, kw_only=True):
     body: bytes = b""
     events: Iterator[Event] | None = None
     tokens_out: int = 0
+
+
+class Tool(Struct, frozen=True):
+    """A tool that the caller offers, and the JSON schema of its arguments as the caller gave it."""
+
+    name: str
+    schema: object
+
+
+class Use(Struct, frozen=True, kw_only=True):
+    """A call of a tool. `pieces` are the JSON of its arguments, a token each; `whole`: no limit cut them."""
+
+    id: str
+    name: str
+    pieces: list[str]
+    whole: bool
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """What an answer says: a text, a token each, or calls of tools. `cut`: a limit cut it short."""
+
+    tokens: list[str] = []
+    uses: list[Use] = []
+    cut: bool
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+    @property
+    def count(self) -> int:
+        """Its tokens."""
+        return len(self.tokens) + sum(len(use.pieces) for use in self.uses)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer that cuts the making of another one short
@@ -137,6 +178,7 @@ class Dialect(abc.ABC):
     token_paths: frozenset[str]
     default_model: str
     overloaded: int  # the status by which the family says so
+    use_prefix: str  # of the identifiers of calls of tools
 
     def __init__(self, persona: Persona, allowance: Allowance) -> None:
         self.persona = persona
@@ -221,21 +263,40 @@ class Dialect(abc.ABC):
             raise Refusal(404, f"model: {name[:200]}", "model_not_found", "model")
         return name
 
-    def said(self, call: Call, limit: int | None) -> tuple[list[str], bool]:
-        """The tokens of the answer, and whether `limit` cut them short. The first names who speaks.
+    def said(self, call: Call, limit: int | None, tools: Sequence[Tool] = ()) -> Said:
+        """What the answer says, cut at `limit` tokens: a text, or calls of `tools`. It names who speaks.
 
         The caller may ask for another length than the usual with the header x-fake-tokens. An echo says, a word a
         token, the last text of what it was asked, whatever the length.
         """
+        if tools:
+            return self._used(call, limit, tools)
         if self.persona.echo:
             tokens = [f"{self.persona.name} says:", *(f" {word}" for word in last_text(call.body).split())]
-            return tokens[:limit], limit is not None and limit < len(tokens)
+            return Said(tokens=tokens[:limit], cut=limit is not None and limit < len(tokens))
         asked = call.request.header("x-fake-tokens")
         count = max(1, min(int(asked), 100_000)) if asked.isdecimal() else self.persona.tokens
         cut = limit is not None and limit < count
         count = limit if limit is not None and cut else count
         words = itertools.islice(itertools.cycle(_WORDS), count - 1)
-        return [f"{self.persona.name} says:", *words], cut
+        return Said(tokens=[f"{self.persona.name} says:", *words], cut=cut)
+
+    def _used(self, call: Call, limit: int | None, tools: Sequence[Tool]) -> Said:
+        """Calls of tools with the provider's name, or what an echo was asked, wherever a string is wanted."""
+        text = last_text(call.body) if self.persona.echo else self.persona.name
+        uses: list[Use] = []
+        left = limit
+        for tool in tools:
+            if left == 0:
+                return Said(uses=uses, cut=True)
+            arguments = json.dumps(example(tool.schema, text), ensure_ascii=False, separators=(",", ":"))
+            pieces = _PIECES.findall(arguments)
+            whole = left is None or len(pieces) <= left
+            uses.append(
+                Use(id=self.new_id(self.use_prefix), name=tool.name, pieces=pieces[:left], whole=whole)
+            )
+            left = None if left is None else max(0, left - len(pieces))
+        return Said(uses=uses, cut=not uses[-1].whole)
 
 
 def tokens_in(*texts: object) -> int:

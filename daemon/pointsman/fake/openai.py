@@ -19,6 +19,7 @@ from pointsman.fake.dialect import (
 )
 from pointsman.fake.embeddings import embed
 from pointsman.fake.responses import OUTPUT_TOKENS_MIN, response, response_events
+from pointsman.fake.tools import forced_functions
 
 # status → (type, code)
 _ERRORS: Final[dict[int, tuple[str, str | None]]] = {
@@ -60,6 +61,7 @@ class OpenAI(Dialect):
     token_paths = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/embeddings"})
     default_model = "gpt-5-nano"
     overloaded = 503
+    use_prefix = "call_"
 
     def answer(self, call: Call) -> Answer:
         start_s = time.perf_counter()
@@ -126,18 +128,19 @@ class OpenAI(Dialect):
             raise Refusal(
                 400, "Missing required parameter: 'messages'.", "missing_required_parameter", "messages"
             )
-        tokens, cut = self.said(call, limit_of(body, "max_tokens", "max_completion_tokens"))
+        limit = limit_of(body, "max_tokens", "max_completion_tokens")
+        said = self.said(call, limit, forced_functions(body))
         base = {"id": self.new_id("chatcmpl-"), "created": self.wall_s(), "model": call.model}
         count_in = tokens_in(body["messages"])
         if not call.stream:
-            return _whole(completion(base, tokens, count_in, cut=cut), len(tokens))
+            return _whole(completion(base, said, count_in), said.count)
         options = body.get("stream_options")
         usage = isinstance(options, dict) and options.get("include_usage") is True
         preamble = b": OPENROUTER PROCESSING\n\n" if self.openrouter else b""
         return Answer(
             status=200,
             headers=_stream_headers(),
-            events=chunks(base, tokens, count_in, cut=cut, usage=usage, preamble=preamble),
+            events=chunks(base, said, count_in, usage=usage, preamble=preamble),
         )
 
     def _response(self, call: Call) -> Answer:
@@ -153,20 +156,12 @@ class OpenAI(Dialect):
                 "previous_response_not_found",
                 "previous_response_id",
             )
-        tokens, cut = self.said(call, limit)
+        said = self.said(call, limit, forced_functions(body))
         count_in = tokens_in(body.get("instructions"), body["input"])
-        base = response(
-            self.new_id("resp_"),
-            call.model,
-            self.wall_s(),
-            limit=limit,
-            previous=previous,
-            instructions=body.get("instructions"),
-        )
-        item_id = self.new_id("msg_")
-        *_, last = events = list(response_events(base, item_id, tokens, count_in, cut=cut))
+        base = response(self.new_id("resp_"), call.model, self.wall_s(), body, limit=limit)
+        *_, last = events = list(response_events(base, self.new_id, said, count_in))
         if not call.stream:
-            return _whole(last.payload["response"], len(tokens))
+            return _whole(last.payload["response"], said.count)
         return Answer(status=200, headers=_stream_headers(), events=iter([event.event for event in events]))
 
     def _model(self, name: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class FakeProvider:
     `latency_spread`; `token_delay_ms` before each token. Callers may set the headers x-fake-tokens and
     x-fake-token-delay-ms. The same `seed` and the same requests meet the same fates; with `still`, time stands still
     in the answers, and the same requests in the same order get the same bytes. With `echo` it says what it was asked.
+    Tools are called where a request forces it (`pointsman.fake.tools`), and never by its own choice.
     """
 
     def __init__(
