@@ -26,8 +26,8 @@ MODULES = (
         for name in (
             "alarm", "arms", "asked", "attempt", "body", "books", "caller", "callers", "clock", "dial", "forward",
             "headers", "http1", "job", "judging", "lenient", "limits", "local", "logged", "outbox", "outcomes", "pick",
-            "pins", "provider", "ratelimits", "reader", "relay", "replies", "requests", "routing", "server", "settling", "sse",
-            "tokens", "transit",
+            "pins", "provider", "ratelimits", "reader", "relay", "replies", "requests", "routing", "server", "settling",
+            "sse", "tokens", "transit",
         )
     ),
 )  # fmt: skip
