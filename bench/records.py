@@ -22,9 +22,11 @@ from bench import decide, machine, world
 from bench.machine import percentile
 from bench.sheet import Sheet, Value
 from pointsman.core import record as records
-from pointsman.core.asked import Asked, decided
+from pointsman.core.asked import Asked
+from pointsman.core.deciding import decided
 from pointsman.core.evidence import Evidence, Lane, Report, TargetReport
 from pointsman.core.model import Decision
+from pointsman.core.replay import replay
 from pointsman.store.client import Store
 
 SIZES = ((10, 2), (20, 10), (200, 50))
@@ -113,7 +115,7 @@ def measure(targets: int, proxies: int, kind: str, times: int, url: str) -> dict
         read_ms.append(took)
         raw_bytes = len(msgspec.json.encode(record))
         if record.asked is not None:
-            took, differences = timed(lambda r=record: records.replay(r))
+            took, differences = timed(lambda r=record: replay(r))
             assert differences == [], differences
             replayed_ms.append(took)
     size = round(percentile([float(len(body)) for body in bodies], 50))

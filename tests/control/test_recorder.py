@@ -13,7 +13,8 @@ from pointsman.core import record as records
 from pointsman.core.asked import Asked
 from pointsman.core.evidence import Evidence, Verb
 from pointsman.core.model import Decision, Note, State
-from pointsman.core.record import Record, replay
+from pointsman.core.record import Record
+from pointsman.core.replay import replay
 from pointsman.store.client import Lease, Store
 from pointsman.store.keys import Keys
 from support import ValkeyServer, eventually

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from recorded import asked_by
 
-from pointsman.core.asked import Asked, decided
+from pointsman.core.asked import Asked
 from pointsman.core.decide import decide
+from pointsman.core.deciding import decided
 from pointsman.core.evidence import Evidence, Verb, Word
 from pointsman.core.model import Decision, State
 from world import CHAT, World, plan_of

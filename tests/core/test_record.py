@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from recorded import asked_by, busy, stored, tripped
 
 from pointsman.core import record
-from pointsman.core.asked import Asked, decided
+from pointsman.core.asked import Asked
+from pointsman.core.deciding import decided
 from pointsman.core.evidence import Evidence, TargetReport
 from pointsman.core.model import Answer, Baseline, Decision, Drain, Freeze, Health, Note, State
 from pointsman.core.record import (
@@ -22,10 +23,10 @@ from pointsman.core.record import (
     decode,
     encode,
     record_of,
-    replay,
     thinned,
     worth_keeping,
 )
+from pointsman.core.replay import replay
 from pointsman.core.table import Version
 from world import CHAT, NOON_S, World, plan_of
 

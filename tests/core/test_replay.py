@@ -7,11 +7,13 @@ from msgspec.structs import replace
 from recorded import SCRIPTS, Made, asked_by, busy, played, stored, tripped
 
 from pointsman.core import breaker
-from pointsman.core.asked import Asked, decided
+from pointsman.core.asked import Asked
 from pointsman.core.decide import decide
+from pointsman.core.deciding import decided
 from pointsman.core.evidence import Evidence, Verb
 from pointsman.core.model import Answer, Decision, State
-from pointsman.core.record import Came, Record, came_to_something, replay
+from pointsman.core.record import Came, Record, came_to_something
+from pointsman.core.replay import replay
 from pointsman.core.table import Table, Version, table_hash
 from world import CHAT, World, plan_of
 

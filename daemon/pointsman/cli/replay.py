@@ -85,7 +85,7 @@ async def _wanted(store: "Store", at: str | None, last: int) -> "list[Entry]":
 
 
 def _row(entry: "Entry") -> dict[str, Any]:
-    from pointsman.core.record import replay as replayed  # noqa: PLC0415
+    from pointsman.core.replay import replay as replayed  # noqa: PLC0415
     from pointsman.store.errors import Unreadable  # noqa: PLC0415
 
     row: dict[str, Any] = {"id": entry.id, "at_s": entry.time_s, "by": "", "what": "", "differences": []}

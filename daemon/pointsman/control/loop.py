@@ -23,9 +23,10 @@ from pointsman.control.inbox import Inbox
 from pointsman.control.leader import Leadership
 from pointsman.control.memory import NOTHING, Memory
 from pointsman.core import table as tables
-from pointsman.core.asked import Asked, decided
+from pointsman.core.asked import Asked
 from pointsman.core.attention import attention
 from pointsman.core.cadence import Attention
+from pointsman.core.deciding import decided
 from pointsman.core.evidence import Evidence, ProbeResult, Report, Verb, Word
 from pointsman.core.model import Decision, Plan, State
 from pointsman.core.ramp_model import GateAnswer

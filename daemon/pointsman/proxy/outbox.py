@@ -23,6 +23,7 @@ class Outbox:
     def __init__(self) -> None:
         self._connections: list[Outgoing] = []
         self._at_once: Outgoing | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # to ask for it each time is a system call
         self._in_turn = 0
         self._in_last_turn = 0
 
@@ -32,7 +33,9 @@ class Outbox:
             return False
         self._in_turn += 1
         if self._in_turn == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._flush)
             if self._in_last_turn <= 1:
                 self._at_once = connection
                 return False
