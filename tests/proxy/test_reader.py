@@ -226,6 +226,13 @@ def test_a_head_that_never_ends_is_refused() -> None:
     assert refusal(b"GET /", *[b"a" * 10_000] * 7) == 414
 
 
+def test_a_large_head_is_refused_also_in_one_piece() -> None:
+    """A read may bring more than a head may have."""
+    line = b"GET / HTTP/1.1\r\n" + HOST + b"X-Long: %b\r\n\r\n"
+    assert refusal(line % (b"a" * (HEAD_BYTES_MAX - 100))) == 0
+    assert refusal(line % (b"a" * HEAD_BYTES_MAX)) == 431
+
+
 def test_a_long_target_is_refused_by_itself() -> None:
     """Up to the limit it passes, one byte more is 414."""
     line = b"GET /%b HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -53,6 +53,8 @@ def check_head(asked: Asked, version: str) -> None:
         raise HttpError(400, "the target has a fragment")
     if len(asked.headers) > HEADERS_MAX:
         raise HttpError(431, f"there are more than {HEADERS_MAX} headers")
+    if sum([len(name) + len(value) + 4 for name, value in asked.headers]) > HEAD_BYTES_MAX:
+        raise HttpError(431, f"the head is over {HEAD_BYTES_MAX} bytes")
     host = low.get("host")
     if host is None:
         if version == "1.1":
