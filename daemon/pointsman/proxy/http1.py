@@ -45,16 +45,11 @@ def check_head(asked: Asked, version: str) -> None:
         raise HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if asked.method == "CONNECT":
         raise HttpError(501, "this is no forward proxy: there is no CONNECT")
-    if len(target) > TARGET_BYTES_MAX:
-        raise HttpError(414, f"the target is longer than {TARGET_BYTES_MAX} bytes")
+    _check_sizes(asked)
     if not target.startswith(b"/"):
         _check_absolute(target, low.get("host", b""))
     if target.find(b"#") >= 0:
         raise HttpError(400, "the target has a fragment")
-    if len(asked.headers) > HEADERS_MAX:
-        raise HttpError(431, f"there are more than {HEADERS_MAX} headers")
-    if sum([len(name) + len(value) + 4 for name, value in asked.headers]) > HEAD_BYTES_MAX:
-        raise HttpError(431, f"the head is over {HEAD_BYTES_MAX} bytes")
     host = low.get("host")
     if host is None:
         if version == "1.1":
@@ -68,6 +63,15 @@ def check_head(asked: Asked, version: str) -> None:
         )
     if "expect" in low and low["expect"].lower() != b"100-continue":
         raise HttpError(417, "the only expectation that is met is 100-continue")
+
+
+def _check_sizes(asked: Asked) -> None:
+    if len(asked.target) > TARGET_BYTES_MAX:
+        raise HttpError(414, f"the target is longer than {TARGET_BYTES_MAX} bytes")
+    if len(asked.headers) > HEADERS_MAX:
+        raise HttpError(431, f"there are more than {HEADERS_MAX} headers")
+    if sum([len(name) + len(value) + 4 for name, value in asked.headers]) > HEAD_BYTES_MAX:
+        raise HttpError(431, f"the head is over {HEAD_BYTES_MAX} bytes")
 
 
 @lru_cache(256)
