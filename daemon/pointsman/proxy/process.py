@@ -1,7 +1,6 @@
 """A proxy: its parts, put together, and the order in which they start and stop."""
 
 import asyncio
-import gc
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from opentelemetry.trace import Tracer
 from pointsman import logs
 from pointsman.config.errors import ConfigError
 from pointsman.config.models import Settings
-from pointsman.proxy import transit
+from pointsman.proxy import memory, transit
 from pointsman.proxy.access_log import AccessLog
 from pointsman.proxy.books import Books
 from pointsman.proxy.callers import CallerKeys
@@ -42,8 +41,6 @@ log = logs.get("proxy")
 # connections to close.
 _CLOSE_S: Final = 0.5
 _SOCKET_PATH_MAX: Final = 107
-# So many objects are made before the youngest are looked through.
-_GARBAGE: Final = 20_000
 
 
 class Proxy:
@@ -204,7 +201,7 @@ class Proxy:
         try:
             server, address = await self._door.open(front.connection)
             self._reporter.started(self._settings.proxy.advertise or address)
-            _spare_the_collector()
+            memory.settle()
             compiled = not str(transit.__file__).endswith(".py")
             log.info("the proxy listens", proxy=self._name, compiled=compiled, address=address)
             task_status.started(address)
@@ -257,13 +254,6 @@ class Proxy:
             path.chmod(0o600)  # before it listens: nobody can have connected
             await web.SockSite(runner, unix.dup()).start()
         return runner
-
-
-def _spare_the_collector() -> None:
-    """Look for circles of garbage less often, and not among what lives as long as the process: a request makes none."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE, 20, 20)
 
 
 def _books(settings: Settings, clock: StoreClock, tracer: Tracer, wake: Callable[[float], None]) -> Books:
