@@ -27,8 +27,8 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have their own ways")
 def test_bodies_that_come_and_go_take_the_same_memory_again() -> None:
-    """It is not given back to the system for each of them, and what the process loaded is never searched for garbage."""
+    """It is not given back to the system each time, and what the process loaded is never searched for garbage."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     frozen, faults = map(int, done.stdout.split())
-    assert frozen > 10_000
+    assert frozen > 1_000
     assert faults < ROUNDS
