@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROUNDS = 200
-# Bodies come and go: eight of 32 KB at once, more than the C library leaves at the end of the heap by itself.
+# Bodies come and go: 64 of 32 KB at once, more than the C library leaves at the end of the heap by itself.
 SCRIPT = f"""
 import gc, resource
 from pointsman.proxy import memory
@@ -16,7 +16,7 @@ print(gc.get_freeze_count())
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def come_and_go():
-    bodies = [bytes(32768) for _ in range(8)]
+    bodies = [bytes(32768) for _ in range(64)]
 come_and_go()
 before = faults()
 for _ in range({ROUNDS}):
