@@ -54,7 +54,7 @@ class Asked:
     """
 
     __slots__ = (
-        "__weakref__", "_keys", "_lines", "_taken", "api", "api_name", "credential", "family", "headers", "http10",
+        "__weakref__", "_keys", "_lines", "_taken", "api", "credential", "family", "headers", "http10",
         "is_head", "keep", "kind", "low", "method", "path", "query", "session", "synthetic", "target", "verdict",
     )  # fmt: skip
 
@@ -71,7 +71,6 @@ class Asked:
         self.path = path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
         self.kind = kind = _kind_of(method, self.path)
         self.api = kind.api
-        self.api_name = kind.name
         self.family = kind.family
         self._taken = taken = Taken(to_caller=False)
         for name, value in headers:

@@ -96,7 +96,7 @@ class View:
 
     `missing`: targets that this proxy cannot serve, with the reason; `grants`: the trials granted to this proxy;
     `deadlines`: overlay → monotonic seconds; `home`: route → the first target of its configured order, where
-    requests that cannot move go.
+    requests that cannot move go; `routes` are made from the table, unless they have been already.
     """
 
     __slots__ = ("deadlines", "endpoints", "grants", "home", "missing", "routes", "table", "version")
@@ -110,6 +110,7 @@ class View:
         grants: dict[str, int],
         deadlines: Mapping[str, float],
         home: Mapping[str, str],
+        routes: dict[str, Route] | None = None,
     ) -> None:
         self.table = table
         self.version = str(table.version)
@@ -118,20 +119,19 @@ class View:
         self.grants = grants
         self.deadlines = deadlines
         self.home = home
-        self.routes = {name: Route(name, entry, endpoints) for name, entry in table.routes.items()}
+        self.routes = routes or {name: Route(name, entry, endpoints) for name, entry in table.routes.items()}
 
     def renewed(self, deadlines: Mapping[str, float]) -> "View":
         """The same, with other deadlines."""
-        view = View(
+        return View(
             table=self.table,
             endpoints=self.endpoints,
             missing=self.missing,
             grants=self.grants,
             deadlines=deadlines,
             home=self.home,
+            routes=self.routes,
         )
-        view.routes = self.routes
-        return view
 
     def run_out(self, route: str, now_s: float) -> tuple[str, ...]:
         """The overlays of `route` whose time is over at `now_s` (monotonic). One without a deadline is over."""

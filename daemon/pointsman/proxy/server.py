@@ -222,7 +222,7 @@ class Front:
             job.id,
             at_s=time(),
             route=job.route,
-            api=job.asked.api_name,
+            api=job.asked.kind.name,
             key=job.key,
             table=job.view.version,
         )
