@@ -84,12 +84,17 @@ def known_keys(path: KeyPath) -> tuple[str, ...]:
     return tuple(info.alias or name for name, info in model.model_fields.items()) if model else ()
 
 
+def meant_key(path: KeyPath) -> str | None:
+    """The key that an unknown one at `path` was probably meant to be."""
+    return nearest(str(path[-1]), known_keys(path[:-1]))
+
+
 def _unknown_key(path: KeyPath) -> tuple[str, str]:
-    known = known_keys(path[:-1])
-    meant = nearest(str(path[-1]), known)
+    meant = meant_key(path)
     if path[-1] == "<<":
         return "merge keys are not supported", "write the keys out"
-    return "unknown key", f"did you mean {meant}?" if meant else f"remove it; known are {', '.join(known)}"
+    known = ", ".join(known_keys(path[:-1]))
+    return "unknown key", f"did you mean {meant}?" if meant else f"remove it; known are {known}"
 
 
 def _choice(detail: ErrorDetails) -> str:
