@@ -106,7 +106,8 @@ async def test_reload_makes_the_file_active(
         return state.baselines["chat"].shares_bp["meta"] == 8000
 
     assert await eventually(applied)
-    assert "reloaded" in daemon.log
+    await eventually(lambda: "reloaded: configuration revision 2 is active" in daemon.log)
+    assert "is not the active configuration" not in daemon.log
 
 
 async def test_a_bad_file_changes_nothing(
