@@ -169,7 +169,7 @@ class Stage:
 
     async def _ready(self, session: ClientSession, name: str, url: str) -> None:
         with anyio.move_on_after(READY_S):
-            while self.processes[name].returncode is None:
+            while self._ended() is None:
                 try:
                     async with session.get(url) as response:
                         if response.status == 200:
@@ -177,7 +177,15 @@ class Stage:
                 except (ClientError, TimeoutError):
                     pass
                 await anyio.sleep(0.05)
-        raise StageError(f"{name} did not become ready within {READY_S:.0f} s:\n{self.log_tail(name)}")
+        ended = self._ended()
+        what = (
+            f"{name} did not become ready within {READY_S:.0f} s" if ended is None else f"{ended} has ended"
+        )
+        raise StageError(f"{what}:\n{self.log_tail(ended or name)}")
+
+    def _ended(self) -> str | None:
+        """A process that runs no more: without one of them there is nothing to wait for."""
+        return next((name for name, one in self.processes.items() if one.returncode is not None), None)
 
     def log_tail(self, name: str, lines: int = 15) -> str:
         """The end of a process's log."""
