@@ -127,7 +127,8 @@ def test_show_of_a_bad_file_shows_its_problems(write: Write) -> None:
 
 def test_the_schema_is_one_and_the_example_fits_it() -> None:
     """Editors get a JSON Schema by which the example is valid and a typo is not."""
-    schema = json.loads(run("schema").stdout)
+    schema = json.loads(run("schema", "--output", "json").stdout)
+    assert json.loads(run("schema").stdout) == schema
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     example = yaml.safe_load(EXAMPLE.read_text())

@@ -91,8 +91,8 @@ def show(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> Non
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of the file, for editors.
+def schema(output: OutputOption = Output.JSON) -> None:
+    """Print the JSON Schema of the file, for editors: JSON, whatever the output.
 
     The YAML language server and check-jsonschema read it.
     """
