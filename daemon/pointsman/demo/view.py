@@ -110,7 +110,7 @@ class View:
 
     def _table(self, summary: Summary) -> None:
         grid = Grid(title="what happened", title_justify="left", show_edge=False, pad_edge=False)
-        for heading in ("event", "detected", "shifted", "recovered", ""):
+        for heading in ("event", "detected", "shifted", "took", ""):
             grid.add_column(heading, justify="left" if heading in {"event", ""} else "right")
         for event in summary.events:
             seconds = (_seconds(s) for s in (event.detection_s, event.shift_s, event.recovery_s))
@@ -131,7 +131,7 @@ def _told(event: Event) -> str:
     parts = [
         event.detection_s is not None and f"detected after {_seconds(event.detection_s)}",
         event.shift_s is not None and f"shifted {_seconds(event.shift_s)} later",
-        event.recovery_s is not None and f"recovered after {_seconds(event.recovery_s)}",
+        event.recovery_s is not None and f"took {_seconds(event.recovery_s)}",
         _remark(event),
     ]
     return ", ".join(part for part in parts if part)
