@@ -1,6 +1,8 @@
 """`pointsman config …` for people and for scripts."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +176,14 @@ async def test_export_has_the_weights_that_hold(
         "bedrock-chat": 25.25,
         "google-chat": 74.75,
     }
+
+
+def test_a_pipe_that_is_closed_early_is_no_error() -> None:
+    """`pointsman config show | head -1`: exit code 0 and no word."""
+    command = [sys.executable, "-m", "pointsman", "config", "show", "--config", str(EXAMPLE)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+
+    assert (process.returncode, err) == (0, b"")

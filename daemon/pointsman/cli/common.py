@@ -75,8 +75,13 @@ def console() -> "Console":
     """Where text for people goes: coloured on a terminal, plain in a pipe, 80 columns where nobody says."""
     from rich.console import Console  # noqa: PLC0415
 
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            _turn_away()
+            raise typer.Exit
+
     columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 80
-    return Console(highlight=False, soft_wrap=False, width=columns)
+    return Pipe(highlight=False, soft_wrap=False, width=columns)
 
 
 def tell(text: str) -> None:
@@ -101,7 +106,12 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _turn_away()
+
+
+def _turn_away() -> None:
+    """Nobody reads what we say any more: what is left of it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage(text: str) -> NoReturn:
