@@ -136,6 +136,16 @@ async def test_an_interrupted_demo_leaves_nothing(
     assert code in {130, -number}, demo.err
 
 
+async def test_a_demo_that_is_killed_leaves_no_process(own_tmp: Path) -> None:
+    """kill -9 of it ends the daemon, the store and the proxies as well."""
+    async with Demo.running(own_tmp) as demo:
+        await eventually(lambda: len(processes_of(own_tmp)) >= 5, 30.0)
+        demo.process.kill()
+        await demo.process.wait()
+
+        await eventually(lambda: processes_of(own_tmp) == {}, 5.0)
+
+
 async def test_a_demo_whose_terminal_is_closed_leaves_nothing(own_tmp: Path) -> None:
     """It hangs up in the middle of the picture, which can be drawn nowhere any more."""
     terminal, its_end = pty.openpty()

@@ -28,6 +28,7 @@ from pointsman.fake import FakeProvider
 from pointsman.store.client import Store
 from pointsman.store.embedded import socket_url
 from pointsman.store.keys import Keys
+from pointsman.store.leash import leashed
 
 PROXIES: Final = ("proxy-1", "proxy-2")
 READY_S: Final = 20.0
@@ -158,7 +159,8 @@ class Stage:
         log = (self.folder / f"{name}.log").open("wb")
         with log:
             self.processes[name] = await anyio.open_process(
-                [sys.executable, "-m", "pointsman", verb, "--config", str(self.config)],
+                # A demo that is killed cannot end them.
+                leashed([sys.executable, "-m", "pointsman", verb, "--config", str(self.config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
