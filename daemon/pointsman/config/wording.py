@@ -1,6 +1,7 @@
 """pydantic's errors in this project's words: what is wrong, and a cure, without a text value from the file."""
 
 from collections.abc import Mapping
+from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
@@ -122,13 +123,20 @@ def _default(path: KeyPath) -> str:
     return f" (the default is {plain(default)})" if isinstance(default, int | float) else ""
 
 
+def _given(annotation: Any) -> Any:
+    """What stands there if anything does: `X` of `X | None`."""
+    if get_origin(annotation) is UnionType:
+        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+    return annotation
+
+
 def _model_at(path: KeyPath) -> type[BaseModel] | None:
     """The model whose fields stand at `path`, None where there is none (a free mapping, a list, a value)."""
     current: Any = Settings
     for part in path:
         if isinstance(current, type) and issubclass(current, BaseModel):
             info = current.model_fields.get(str(part))
-            current = info.annotation if info else None
+            current = _given(info.annotation) if info else None
         elif get_origin(current) is dict:
             current = get_args(current)[1]
         elif get_origin(current) is tuple:
