@@ -8,8 +8,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from pointsman.config.models import Settings
     from pointsman.core.evidence import Verb
@@ -82,6 +82,19 @@ def console() -> "Console":
 
     columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 80
     return Pipe(highlight=False, soft_wrap=False, width=columns)
+
+
+@contextmanager
+def shown_anew() -> "Iterator[Callable[[RenderableType], None]]":
+    """Shows one state of things after the other: each in the place of the last on a terminal, below it in a pipe."""
+    from rich.live import Live  # noqa: PLC0415
+
+    out = console()
+    if not out.is_terminal or out.is_dumb_terminal:
+        yield out.print
+        return
+    with Live(console=out, auto_refresh=False) as live:
+        yield lambda picture: live.update(picture, refresh=True)
 
 
 def tell(text: str) -> None:
