@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from time import monotonic
 
-from opentelemetry.trace import Span, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Tracer, set_span_in_context
 
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
@@ -74,7 +74,9 @@ class Account:
             )
         self._span = None
         if parent is not None:
-            self._span = books.tracer.start_span(t.PROXY_ATTEMPT, context=set_span_in_context(parent))
+            self._span = books.tracer.start_span(
+                t.PROXY_ATTEMPT, context=set_span_in_context(parent), kind=SpanKind.CLIENT
+            )
 
     def answered(self) -> None:
         """The first thing that counts of a good answer has come."""
