@@ -1,4 +1,7 @@
-"""The anthropic family: Messages, token counting, models, as Anthropic documents them."""
+"""The anthropic family: Messages, token counting, models, as Anthropic documents them.
+
+With the kind "openrouter", /v1/key tells what is left of a limit.
+"""
 
 import datetime as dt
 from typing import Any, Final
@@ -76,6 +79,8 @@ class Anthropic(Dialect):
 
     def _answer(self, call: Call) -> Answer:
         method, path = call.request.method, call.path
+        if method == "GET" and path == "/v1/key" and self.openrouter:
+            return self.key()
         if not call.request.header("anthropic-version"):
             raise Refusal(400, "anthropic-version: header is required")
         if method in {"GET", "HEAD"} and path == "/v1/models":
