@@ -189,6 +189,26 @@ async def test_what_a_proxy_does_by_itself_is_in_its_log(
     }
 
 
+async def test_each_failed_attempt_is_in_the_log_for_who_asks_for_it(
+    world: Any, running_proxy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which target failed which request, and why; at the level debug, for there may be many."""
+    first, _ = await two(world)
+    first.set_faults(Fault(kind=Kind.STATUS, status=429, retry_after_s=1.0))
+    with caplog.at_level("DEBUG", "pointsman.proxy"):
+        async with running_proxy() as caller:
+            answer = await caller.chat()
+    [told] = [record for record in caplog.records if record.levelname == "DEBUG"]
+    assert told.getMessage() == "{target} failed: {why}"
+    assert told.fields == {
+        "target": "a",
+        "why": "HTTP 429 rate_limit_exceeded",
+        "fault": "rate_limit",
+        "route": "chat",
+        "request": answer.headers["x-pointsman-request-id"],
+    }
+
+
 async def test_a_new_generation_brings_it_back_at_once(world: Any, running_proxy: Any) -> None:
     """The daemon knows better: the proxy forgets its own ejection."""
     first, _ = await two(world)
