@@ -14,6 +14,7 @@ from pointsman.cli.common import (
     ReasonOption,
     age,
     change,
+    decoded,
     load_settings,
     opened,
     optional_duration_s,
@@ -156,10 +157,10 @@ def rollback(
 
 
 async def _present(store: "Store") -> "tuple[Table, Reasons]":
-    published, table = await store.table(), await table_of(store)
-    if published is None or table is None:
+    published = await store.table()
+    if published is None:
         raise CommandError("no table is published yet: pointsman status")
-    return table, published.reasons
+    return decoded(published), published.reasons
 
 
 async def _at(store: "Store", written: str) -> "tuple[Table, Reasons]":

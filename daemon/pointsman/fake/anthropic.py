@@ -196,11 +196,8 @@ def _model(name: str) -> dict[str, Any]:
 
 def _error(status: int, message: str, code: str) -> dict[str, Any]:
     """The inner error. A code that is a type of the family's takes its place; another goes to the details."""
-    kind = (
-        code
-        if code in _TYPES.values()
-        else _TYPES.get(status, _TYPES[400] if 400 <= status < 500 else _TYPES[500])
-    )
+    usual = _TYPES.get(status, _TYPES[400 if 400 <= status < 500 else 500])
+    kind = code if code in _TYPES.values() else usual
     text = message or _MESSAGES.get(status, kind.replace("_", " "))
     error: dict[str, Any] = {"type": kind, "message": text}
     if code and code != kind:

@@ -90,7 +90,7 @@ class OpenAI(Dialect):
         return sse({"error": error})
 
     def _error(self, status: int, message: str, code: str, param: str | None) -> dict[str, Any]:
-        kind, usual = _ERRORS.get(status, _ERRORS[400] if 400 <= status < 500 else _ERRORS[500])
+        kind, usual = _ERRORS.get(status, _ERRORS[400 if 400 <= status < 500 else 500])
         text = message or _MESSAGES.get(status, kind.replace("_", " "))
         if self.openrouter:
             metadata = {"error_type": code} if code else {}
