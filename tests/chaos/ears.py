@@ -62,9 +62,9 @@ async def parrot() -> AsyncIterator[Heard]:
         heard.requests += 1
         error = {
             "message": f"Incorrect API key provided: {key}. You sent {dict(request.headers)}.",
-            "type": "invalid_request_error",
+            "type": key,
             "param": key,
-            "code": "invalid_api_key",
+            "code": key.removeprefix("Bearer "),
         }
         headers = {"www-authenticate": key, "x-request-id": key, "set-cookie": f"key={key}"}
         return web.json_response({"error": error}, status=401, reason=f"No {key}", headers=headers)

@@ -1,4 +1,4 @@
-"""`pointsman up` without a store: it brings its own, which dies with it and keeps everything."""
+"""`pointsman up` without a store: it brings its own, which dies with it and keeps everything; and it is traced."""
 
 import os
 import signal
@@ -6,10 +6,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
+from ears import Heard, otlp_receiver
 from installation import Process
 from msgspec import Struct
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from processes import end_processes_of, processes_of
 from storm import Measured, cli, local_status
 
@@ -31,6 +35,7 @@ class Up(Struct):
     state_dir: Path
     config: Path
     env: dict[str, str]
+    traces: Heard
 
     async def ready(self) -> None:
         async def leads() -> bool:
@@ -53,7 +58,10 @@ class Up(Struct):
 @pytest.fixture
 async def up(folder: Path) -> AsyncIterator[Up]:
     state_dir, config = folder / "state", folder / "pointsman.yaml"
-    async with FakeProvider("fake", "openai", api_keys=("a-key",)).running() as fake:
+    async with (
+        FakeProvider("fake", "openai", api_keys=("a-key",)).running() as fake,
+        otlp_receiver() as traces,
+    ):
         targets = {name: {"provider": "fake", "model": name} for name in ("large", "small")}
         document = {
             "environment": "development",
@@ -65,14 +73,15 @@ async def up(folder: Path) -> AsyncIterator[Up]:
             "routes": {"chat": {"weights": {"large": 60, "small": 40}}},
             "control": {"listen": "127.0.0.1:0", "lease_ttl_s": 3.0},
             "proxy": {"listen": f"127.0.0.1:{free_port()}", "name": "one"},
+            "telemetry": {"otlp_endpoint": traces.url},
         }
         config.write_text(yaml.safe_dump(document, sort_keys=False))
-        env = {"UP_KEY": "a-key"}
+        env = {"UP_KEY": "a-key", "OTEL_BSP_SCHEDULE_DELAY": "200"}
         process = Process("up", ["up", "--config", str(config)], env, folder / "up.log")
         process.start()
         url = socket_url(state_dir)
         async with Store.connect(url, Keys("pointsman", "development", "default"), timeout_s=1.0) as store:
-            made = Up(process, store, state_dir, config, env)
+            made = Up(process, store, state_dir, config, env, traces)
             try:
                 await made.ready()
                 yield made
@@ -135,3 +144,29 @@ async def test_a_killed_store_of_up_is_brought_up_again(up: Up, folder: Path, me
     assert up.process.running
     assert leader.owner == before.owner
     assert after.table_version >= table.table_version
+
+
+async def test_everything_that_happens_is_traced(up: Up) -> None:
+    """Probe rounds, decisions, publications and a request reach an OTLP receiver, the request in its caller's trace."""
+    proxy = yaml.safe_load(up.config.read_text())["proxy"]["listen"]
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with (
+        aiohttp.ClientSession(headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"}) as session,
+        session.post(f"http://{proxy}/v1/chat/completions", json={"model": "chat", "messages": []}) as answer,
+    ):
+        assert answer.status == 200
+
+    everything = {
+        "probe.round", "probe", "control.decide", "control.publish", "proxy.request", "proxy.attempt",
+    }  # fmt: skip
+    await eventually(lambda: {span.name for span in spans_of(up.traces)} == everything, 20.0)
+    in_trace = {span.name for span in spans_of(up.traces) if span.trace_id.hex() == trace}
+    assert in_trace == {"proxy.request", "proxy.attempt"}
+
+
+def spans_of(heard: Heard) -> list[Span]:
+    """All that came. Messages that are written one after the other read as one."""
+    sent = ExportTraceServiceRequest.FromString(heard.bodies)
+    return [
+        span for resource in sent.resource_spans for scope in resource.scope_spans for span in scope.spans
+    ]

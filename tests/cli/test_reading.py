@@ -250,3 +250,20 @@ def address_of(proxy: Command) -> str:
 async def is_ready(session: aiohttp.ClientSession, address: str) -> bool:
     async with session.get(f"http://{address}/-/ready") as response:
         return response.status == 200
+
+
+def test_a_table_is_shown_with_the_reason_for_every_share(daemon: Command, cli: Cli) -> None:
+    """The present one and one of the history, for people and for scripts; `table explain` says the same as explain."""
+    reasons = {
+        "bedrock": "50 % by baseline",
+        "google": "30 % by baseline",
+        "meta": "20 % by baseline",
+    }
+    present = cli("table", "show", "--output", "json").json
+    revision = str(present["version"][1])
+
+    assert present["reasons"] == {"chat": reasons}
+    assert cli("table", "show", revision, "--output", "json").json["reasons"]["chat"] == reasons
+    for target, why in reasons.items():
+        assert f"  {target}: {why}\n" in cli("table", "show", revision).out
+    assert "bedrock 50.00 %: 50 % by baseline" in cli("table", "explain", "chat").out

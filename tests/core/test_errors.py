@@ -228,7 +228,8 @@ def test_outcome_properties() -> None:
         (400, amazon("ThrottlingException"), BEDROCK, "HTTP 400 ThrottlingException"),
         (429, {}, anthropic("rate_limit_error", "ramp_limit_exceeded"), "HTTP 429 ramp_limit_exceeded"),
         (503, {}, google("UNAVAILABLE", code=503), "HTTP 503 503"),
-        (500, {}, openai("<b>'x' y\n" + "z" * 99), "HTTP 500 bxy" + "z" * 57),
+        (500, {}, openai("<b>'x' y\n" + "z" * 30), "HTTP 500 bxy" + "z" * 30),
+        (500, {}, openai("z" * 99), "HTTP 500"),
         (200, {}, openai("502", "provider_error"), "error event provider_error"),
         (200, {}, openai("502"), "error event 502"),
         (200, {}, {"error": "it broke with my secret"}, "error event 500"),
@@ -334,3 +335,29 @@ def test_strangers_never_break_it(status: int, headers: dict[str, str], body: ob
     assert len(outcome.detail) < 90 > len(event.detail)
     assert (outcome.detail + event.detail).isprintable()
     assert outcome.retry_after_s is None or outcome.retry_after_s >= 0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "rate_limit_exceeded", "ThrottlingException", "503", "context_length_exceeded", "error.http2", "o1-limit",
+        "PERMISSION_DENIED", "AccountQuotaExceeded.RateLimit429",
+    ],
+)  # fmt: skip
+def test_a_code_is_told(code: str) -> None:
+    """Words and short numbers, however they are joined."""
+    assert of_response(500, {}, {"error": {"code": code}}).detail == f"HTTP 500 {code}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-ant-api03-a1B2c3D4e5F6", "sk-0123456789abcdef", "planted6oursx7Qvx7Qvx7Qv", "0123456789",
+        "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "Bearer sk-0123456789abcdef", "A" * 41, "word_" * 13,
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_key_is_no_code(key: str) -> None:
+    """Whoever repeats what was sent to him does not get it into reasons, events and tables."""
+    said = {"error": {"type": key, "code": key, "details": {"error_code": key}}}
+    assert of_response(500, {"x-amzn-errortype": key}, said).detail == "HTTP 500"
+    assert of_stream_error({"type": "error", **said}).detail == "error event 500"

@@ -60,6 +60,15 @@ def test_the_compose_file_fits_the_schema() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+def test_every_image_is_built_by_one_service() -> None:
+    """Compose builds at the same time, and refuses the second that has the name of the first."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    built = [service["image"] for service in services if "build" in service]
+
+    assert built == ["pointsman"]
+    assert [service["image"] for service in services].count("pointsman") == 3
+
+
 def test_the_image_holds_what_it_copies() -> None:
     """Every path that the Dockerfile copies exists and is not ignored."""
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import aiohttp
 import anthropic
 import httpx2
 import pytest
@@ -177,3 +178,23 @@ async def test_aborted_stream(provider: FakeProvider, client: anthropic.AsyncAnt
     with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
         await anext(stream)
     assert kinds == ["message_start", "content_block_start", "content_block_delta", "content_block_delta"]
+
+
+async def test_openrouter_tells_of_a_key_in_this_family_too() -> None:
+    """Free, without a version, and only for a key that is known: what the reach probe asks."""
+    async with (
+        FakeProvider(
+            "r", "anthropic", kind="openrouter", prefix="/api", api_keys=("good",)
+        ).running() as fake,
+        aiohttp.ClientSession() as session,
+    ):
+        for key, status in (("good", 200), ("bad", 401)):
+            headers = {"authorization": f"Bearer {key}"}
+            async with session.get(f"{fake.base_url}/v1/key", headers=headers) as answer:
+                assert answer.status == status
+    async with (
+        FakeProvider("a", "anthropic").running() as fake,
+        aiohttp.ClientSession(headers={"anthropic-version": "1"}) as session,
+        session.get(f"{fake.base_url}/v1/key") as answer,
+    ):
+        assert answer.status == 404

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
-from pointsman.fake import FakeProvider, Fault, digest
+from pointsman.fake import FakeProvider, Fault, Kind, digest
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,19 @@ async def test_stats(fake: FakeProvider, controls: Controls, caller: Any) -> Non
     assert counts["by_model"] == {"one": 1, "two": 1}
     assert counts["by_outcome"] == {"ok": 1, "http 529": 1}
     assert counts["by_credential"] == {digest("k"): 1}
+
+
+async def test_the_controls_explain_themselves(fake: FakeProvider) -> None:
+    """Every control, every kind of fault and every field of one is named: there is no other place to find them."""
+    async with aiohttp.ClientSession() as session, session.get(fake.control_url) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/plain")
+        told = await answer.text()
+    for kind in Kind:
+        assert f"\n    {kind} " in told
+    for field in msgspec.structs.fields(Fault):
+        assert f"`{field.name}`" in told or field.name == "kind"
+    for control in ("/faults", "/stats", "/die", "/revive"):
+        assert control in told
 
 
 async def test_unknown_controls(controls: Controls) -> None:

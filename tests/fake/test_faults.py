@@ -17,7 +17,7 @@ from pointsman.fake.faults import Fault, FaultError, Kind, Misfortune, parse
         (b'[{"kind": "hang", "rate": "half"}]', "[0].rate", "got `str`"),
         (b'[{"kind": "hang", "paths": ["models"]}]', "[0].paths[0]", "^/"),
         (b'[{"kind": "status"}]', "[0].status", "is needed"),
-        (b'[{"kind": "status", "status": 200}]', "[0].status", ">= 400"),
+        (b'[{"kind": "status", "status": 200}]', "[0].status", ">= 201"),
         (b'[{"kind": "hang", "status": 500}]', "[0].status", "means nothing"),
         (b'[{"kind": "refuse", "rate": 0.5}]', "[0].kind", "every connection"),
         (b'[{"kind": "hang", "on_s": 1}]', "[0].on_s", "go together"),
@@ -118,3 +118,11 @@ def test_a_spread_has_its_median_at_one() -> None:
     assert drawn == [again.spread(0.5) for _ in range(999)]
     assert sorted(drawn)[499] == pytest.approx(1.0, abs=0.1)
     assert many.spread(0) == 1
+
+
+def test_creeping_delay() -> None:
+    """A delay creeps too, so that a provider that is not slow by itself degrades slowly."""
+    misfortune = Misfortune(0)
+    misfortune.replace([Fault(kind=Kind.SLOW, delay_ms=100, delay_to_ms=1_100, over_s=10)], now_s=0)
+    drawn = [misfortune.draw("/", "m", stream=True, makes_tokens=True, now_s=at_s) for at_s in (0, 5, 10, 90)]
+    assert [verdict.delay_ms for verdict in drawn] == [100, 600, 1_100, 1_100]

@@ -152,6 +152,29 @@ async def test_retry_after(fake: FakeProvider, caller: Any, wait_s: float | None
         assert left == {"0"}
 
 
+@pytest.mark.parametrize(("status", "size"), [(204, 0), (302, 1), (304, 0), (418, 1), (451, 1), (599, 1)])
+async def test_any_status(fake: FakeProvider, caller: Any, status: int, size: int) -> None:
+    """Also one that no provider has, with a body where the status has one; the connection goes on."""
+    fake.set_faults(Fault(kind="status", status=status))
+    for _ in range(2):
+        async with caller.post() as answer:
+            body = await answer.read()
+            assert (answer.status, min(len(body), 1)) == (status, size)
+    assert fake.connections_accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kinds"), [(418, {"invalid_request_error"}), (599, {"api_error", "server_error"})]
+)
+async def test_an_unlisted_status_is_of_its_class(
+    fake: FakeProvider, caller: Any, status: int, kinds: set[str]
+) -> None:
+    """Of the 4xx the caller's fault, of the 5xx the provider's."""
+    fake.set_faults(Fault(kind="status", status=status))
+    async with caller.post() as answer:
+        assert (await answer.json())["error"]["type"] in kinds
+
+
 async def test_ramp_limit(fake: FakeProvider, caller: Any) -> None:
     """A code takes the place that the family has for it."""
     fake.set_faults(Fault(kind="status", status=429, code="ramp_limit_exceeded"))

@@ -105,12 +105,13 @@ async def test_a_stream(world: Any, running_proxy: Any, path: Path) -> None:
 
 
 async def test_a_request_that_fell_over(world: Any, running_proxy: Any, path: Path) -> None:
-    """Who served it, and how many were tried."""
+    """Who served it, how many were tried, and what was wrong with the others."""
     (await chat(world)).set_faults(Fault(kind=Kind.STATUS, status=503))
     async with running_proxy(**logged(path)) as caller:
         await caller.chat()
         [line] = await lines(path)
     assert (line["status"], line["target"], line["attempts"]) == (200, "b", 2)
+    assert line["failed"] == ["a: HTTP 503 server_is_overloaded"]
 
 
 async def test_an_answer_of_the_proxys_own(world: Any, running_proxy: Any, path: Path) -> None:
@@ -151,6 +152,7 @@ async def test_a_stream_that_breaks(world: Any, running_proxy: Any, path: Path) 
         assert not answer.whole
         [line] = await lines(path)
     assert (line["status"], line["end"], line["target"]) == (200, "cut", "a")
+    assert line["failed"] == ["a: stream ended without its terminal event"]
 
 
 async def test_pipelined_requests_have_a_line_each(world: Any, running_proxy: Any, path: Path) -> None:

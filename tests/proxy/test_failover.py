@@ -159,6 +159,56 @@ async def test_an_ejected_target_comes_back_by_a_single_trial(world: Any, runnin
         assert {(await caller.chat()).target for _ in range(4)} == {"a"}
 
 
+async def test_what_a_proxy_does_by_itself_is_in_its_log(
+    world: Any, running_proxy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whom it keeps out, why and for how long, and who is back: nobody else may be there to tell."""
+    first, _ = await two(world)
+    first.set_faults(Fault(kind=Kind.STATUS, status=500))
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "pointsman.proxy.breaker"]
+
+    with caplog.at_level("INFO", "pointsman.proxy.breaker"):
+        async with running_proxy(local_failures=3, local_cooldown_s=0.3) as caller:
+            for _ in range(4):
+                await caller.chat()
+            [out] = caplog.records[-1:]
+            first.clear()
+
+            async def back() -> bool:
+                return bool((await caller.chat()).target == "a")
+
+            await eventually(back)
+    assert told() == ["marked {target} failed on this proxy: {why}", "reset failures of {target}: {why}"]
+    assert out.fields == {
+        "target": "a",
+        "why": "3 in a row, the last: HTTP 500 server_error",
+        "lane": "whole answers",
+        "cooldown_s": 0.3,
+    }
+
+
+async def test_each_failed_attempt_is_in_the_log_for_who_asks_for_it(
+    world: Any, running_proxy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which target failed which request, and why; at the level debug, for there may be many."""
+    first, _ = await two(world)
+    first.set_faults(Fault(kind=Kind.STATUS, status=429, retry_after_s=1.0))
+    with caplog.at_level("DEBUG", "pointsman.proxy"):
+        async with running_proxy() as caller:
+            answer = await caller.chat()
+    [told] = [record for record in caplog.records if record.levelname == "DEBUG"]
+    assert told.getMessage() == "{target} failed: {why}"
+    assert told.fields == {
+        "target": "a",
+        "why": "HTTP 429 rate_limit_exceeded",
+        "fault": "rate_limit",
+        "route": "chat",
+        "request": answer.headers["x-pointsman-request-id"],
+    }
+
+
 async def test_a_new_generation_brings_it_back_at_once(world: Any, running_proxy: Any) -> None:
     """The daemon knows better: the proxy forgets its own ejection."""
     first, _ = await two(world)

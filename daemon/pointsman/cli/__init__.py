@@ -54,6 +54,7 @@ for check in (monitor.monitor, validate.validate):
 app.command(name="fake-provider")(fake_provider.fake_provider)
 app.command()(demo.demo)
 config.app.command(name="apply")(weights.apply)
+tables.app.command(name="explain")(status.explain)
 for name, group in (
     ("canary", canary.app),
     ("rollout", rollout.app),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pointsman.core.model import State
     from pointsman.core.table import Table
     from pointsman.store.client import Store
+    from pointsman.store.records import Published
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -264,11 +265,14 @@ async def state_of(store: "Store") -> "State":
 
 async def table_of(store: "Store") -> "Table | None":
     """The published table."""
+    published = await store.table()
+    return None if published is None else decoded(published)
+
+
+def decoded(published: "Published") -> "Table":
+    """The table in what is published, or a CommandError."""
     from pointsman.core.table import TableError, decode  # noqa: PLC0415
 
-    published = await store.table()
-    if published is None:
-        return None
     try:
         return decode(published.body)
     except TableError as error:

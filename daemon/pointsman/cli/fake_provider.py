@@ -37,6 +37,8 @@ def fake_provider(
     """Serve as an LLM provider that can be made to fail, until SIGTERM or SIGINT.
 
     Over the controls: curl -X PUT --json '[{"kind": "status", "status": 503, "rate": 0.3}]' http://CONTROL/faults
+
+    What else can be made to go wrong: curl http://CONTROL/
     """
     host, port = _address(listen, "--listen")
     control_host, control_port = _address(control, "--control")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from pointsman.cli.common import (
     CommandError,
@@ -13,6 +14,7 @@ from pointsman.cli.common import (
     ReasonOption,
     age,
     change,
+    decoded,
     load_settings,
     opened,
     optional_duration_s,
@@ -27,6 +29,9 @@ from pointsman.core.table import Table, TableError, decode, diff
 
 if TYPE_CHECKING:
     from pointsman.store.client import Store
+
+# Route → target → sentence.
+Reasons = dict[str, dict[str, str]]
 
 app = typer.Typer(help="The published routing table, its history, and the way back.", no_args_is_help=True)
 
@@ -43,21 +48,21 @@ def show(
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show the published table, or an older one."""
+    """Show the published table, or an older one, with the reason for every share."""
     settings = load_settings(config)
 
     async def show_table() -> None:
         async with opened(settings) as store:
-            table = await _at(store, revision) if revision else await table_of(store)
-        if table is None:
-            raise CommandError("no table is published yet: pointsman status")
+            table, reasons = await (_at(store, revision) if revision else _present(store))
         if output is Output.JSON:
-            print_json(table)
+            print_json({**to_builtins(table), "reasons": reasons})
             return
         tell(f"table {table.version} of {table.environment}/{table.fleet}")
         for name, route in sorted(table.routes.items()):
             shares = ", ".join(f"{t} {bp / 100:.2f} %" for t, bp in route.shares_bp.items())
             tell(f"{name}: {shares or 'closed: ' + route.closed}")
+            for target, why in reasons.get(name, {}).items():
+                tell(f"  {target}: {why}")
             tell(f"  falls over along {' > '.join(route.chain)}")
 
     run(show_table)
@@ -107,8 +112,8 @@ def diff_tables(
 
     async def show_diff() -> None:
         async with opened(settings) as store:
-            before = await _at(store, older)
-            after = await _at(store, newer) if newer else await table_of(store)
+            before, _ = await _at(store, older)
+            after = (await _at(store, newer))[0] if newer else await table_of(store)
         if after is None:
             raise CommandError("no table is published yet: pointsman status")
         lines = diff(before, after)
@@ -140,7 +145,7 @@ def rollback(
 
     async def roll_back() -> None:
         async with opened(settings) as store:
-            table = await _at(store, revision)
+            table, _ = await _at(store, revision)
         args = {
             "version": str(table.version),
             "routes": {name: route.shares_bp for name, route in table.routes.items() if route.shares_bp},
@@ -151,8 +156,15 @@ def rollback(
     run(roll_back)
 
 
-async def _at(store: "Store", written: str) -> Table:
-    """The table of "12" or "1760000000.12"; a CommandError names the cure if the history has none."""
+async def _present(store: "Store") -> "tuple[Table, Reasons]":
+    published = await store.table()
+    if published is None:
+        raise CommandError("no table is published yet: pointsman status")
+    return decoded(published), published.reasons
+
+
+async def _at(store: "Store", written: str) -> "tuple[Table, Reasons]":
+    """The table of "12" or "1760000000.12" and its reasons; a CommandError names the cure if the history has none."""
     number = written.rpartition(".")[2]
     if not number.isdigit():
         usage(f"{written!r} is no revision: pointsman table history lists them")
@@ -160,7 +172,7 @@ async def _at(store: "Store", written: str) -> Table:
     if entry is None or ("." in written and str(entry.version) != written):
         raise CommandError(f"table {written} is not in the history: pointsman table history lists what is")
     try:
-        return decode(entry.body)
+        return decode(entry.body), entry.reasons
     except TableError as error:
         raise CommandError(f"table {written} cannot be used: {error}") from error
 

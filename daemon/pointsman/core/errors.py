@@ -111,6 +111,9 @@ _CAPACITY_CODES: Final = frozenset({"ramp_limit_exceeded", "slow_down", "ModelNo
 _FILTER_CODES: Final = frozenset(
     {"content_filter", "content_policy_violation", "image_content_policy_violation", "moderation"}
 )
+# A code is words and short numbers. A key has digits between its letters, or is longer than any word.
+_NAME: Final = re.compile(r"(?:[A-Za-z]{1,40}\d{0,3}|\d{1,4})(?:[_.-]+(?:[A-Za-z]{1,40}\d{0,3}|\d{1,4}))*")
+_NAME_MAX: Final = 60
 # The type or the code of an error event in a stream → the status that it stands for.
 _STATUS_OF_NAME: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -236,8 +239,9 @@ def _kind_and_code(error: Mapping[str, Any] | None, headers: Mapping[str, str]) 
 
 
 def _short(text: object) -> str:
-    """A code fit for a log: a stranger's text is cut and stripped of anything but a name's characters."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "", str(text))[:60]
+    """A code fit for a log, "" for what is none: a stranger may write anything there, be it the key that was sent."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "", str(text)[:200])
+    return name if _NAME.fullmatch(name) and len(name) <= _NAME_MAX else ""
 
 
 def _fault(

@@ -1,4 +1,7 @@
-"""The anthropic family: Messages, token counting, models, as Anthropic documents them."""
+"""The anthropic family: Messages, token counting, models, as Anthropic documents them.
+
+With the kind "openrouter", /v1/key tells what is left of a limit.
+"""
 
 import datetime as dt
 from typing import Any, Final
@@ -76,6 +79,8 @@ class Anthropic(Dialect):
 
     def _answer(self, call: Call) -> Answer:
         method, path = call.request.method, call.path
+        if method == "GET" and path == "/v1/key" and self.openrouter:
+            return self.key()
         if not call.request.header("anthropic-version"):
             raise Refusal(400, "anthropic-version: header is required")
         if method in {"GET", "HEAD"} and path == "/v1/models":
@@ -191,7 +196,8 @@ def _model(name: str) -> dict[str, Any]:
 
 def _error(status: int, message: str, code: str) -> dict[str, Any]:
     """The inner error. A code that is a type of the family's takes its place; another goes to the details."""
-    kind = code if code in _TYPES.values() else _TYPES.get(status, "api_error")
+    usual = _TYPES.get(status, _TYPES[400 if 400 <= status < 500 else 500])
+    kind = code if code in _TYPES.values() else usual
     text = message or _MESSAGES.get(status, kind.replace("_", " "))
     error: dict[str, Any] = {"type": kind, "message": text}
     if code and code != kind:

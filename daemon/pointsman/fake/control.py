@@ -1,5 +1,6 @@
 """The controls of a fake provider over HTTP, on a port of their own.
 
+GET    /         this, and what can be made to go wrong
 GET    /faults   the faults in force, as PUT takes them
 PUT    /faults   a JSON list of faults in place of those that were, all or none
 DELETE /faults   no faults
@@ -8,22 +9,30 @@ POST   /die      {"mode": "refuse" | "reset" | "hang" | "blackhole", "for_s": 30
 POST   /revive
 """
 
+from inspect import cleandoc
 from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from pointsman.core.model import Family
+from pointsman.fake import faults
 from pointsman.fake.faults import Fault, FaultError, explained, parse
 from pointsman.fake.ledger import Ledger
 from pointsman.fake.wire import Connection, Request
 
 _METHODS: Final = {
+    "/": ("GET",),
     "/faults": ("GET", "PUT", "DELETE"),
     "/stats": ("GET",),
     "/die": ("POST",),
     "/revive": ("POST",),
 }
+
+
+_HELP: Final = "\n".join(
+    cleandoc(text or "") + "\n" for text in (__doc__, faults.__doc__, Fault.__doc__)
+).encode()
 
 
 class Controlled(Protocol):
@@ -66,6 +75,9 @@ class Control:
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer a request for the controls."""
+        if (request.method, request.path) == ("GET", "/"):
+            await connection.respond(request, 200, [("content-type", "text/plain; charset=utf-8")], _HELP)
+            return
         status, body = self._answer(request)
         headers = [("content-type", "application/json")]
         if status == 405:

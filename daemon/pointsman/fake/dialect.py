@@ -253,6 +253,23 @@ class Dialect(abc.ABC):
         return call.body
 
     @property
+    def openrouter(self) -> bool:
+        """Is it OpenRouter, which speaks both families."""
+        return self.persona.kind == "openrouter"
+
+    def key(self) -> Answer:
+        """OpenRouter's word on a credential, and on what is left of its limit."""
+        data = {
+            "label": self.persona.name,
+            "limit": 100.0,
+            "limit_remaining": 99.0,
+            "usage": 1.0,
+            "is_free_tier": False,
+            "effective_budget": {"remaining_usd": 99.0},
+        }
+        return json_answer(200, {"data": data})
+
+    @property
     def models(self) -> tuple[str, ...]:
         return self.persona.models or (self.default_model,)
 

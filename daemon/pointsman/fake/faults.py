@@ -6,8 +6,8 @@
     reset        the request is read, then the connection is reset (RST)
     hang         the request is read, and nothing ever comes back
     zombie       as hang, but only where tokens are made: the model list and the token count go on answering
-    slow         latency × `multiply` + `delay_ms`; from `multiply` to `multiply_to` over `over_s`
-    status       the family's own error, with `status`, `code`, `retry_after_s` and `headers`
+    slow         latency × `multiply` + `delay_ms`; over `over_s` they grow to `multiply_to` and `delay_to_ms`
+    status       the family's own error, with `status` (201–599), `code`, `retry_after_s` and `headers`
     garbage      200 with a page of HTML
     error_event  an error event after `after_events` events (0: the first event); the stream then ends properly
     stall        silence after `after_events` events
@@ -52,6 +52,7 @@ DOOR_KINDS: Final = frozenset({Kind.REFUSE, Kind.BLACKHOLE})
 STREAM_KINDS: Final = frozenset({Kind.ERROR_EVENT, Kind.STALL, Kind.TRUNCATE, Kind.ABORT, Kind.BREAK})
 
 _Duration = Annotated[float, Meta(ge=0, le=31_536_000)]
+_Delay = Annotated[float, Meta(ge=0, le=86_400_000)]
 _Factor = Annotated[float, Meta(ge=0, le=1_000_000)]
 _HeaderText = Annotated[str, Meta(pattern=r"^[\x20-\x7e]*$", max_length=8192)]
 _HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+$", max_length=128)]
@@ -84,13 +85,14 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     for_s: _Duration = 0.0
     on_s: _Duration = 0.0
     off_s: _Duration = 0.0
-    status: Annotated[int, Meta(ge=400, le=599)] | None = None
+    status: Annotated[int, Meta(ge=201, le=599)] | None = None
     code: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]*$", max_length=100)] = ""
     retry_after_s: _Duration | None = None
     headers: dict[_HeaderName, _HeaderText] = {}
     after_events: Annotated[int, Meta(ge=0)] = 0
     framing: Literal["chunked", "length"] = "chunked"
-    delay_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 0.0
+    delay_ms: _Delay = 0.0
+    delay_to_ms: _Delay | None = None
     multiply: _Factor = 1.0
     multiply_to: _Factor | None = None
     over_s: _Duration = 0.0
@@ -107,8 +109,8 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
             raise ValueError(f"`kind` {self.kind} befalls every connection: no rate, models, paths or stream")
         if bool(self.on_s) != bool(self.off_s):
             raise ValueError("`on_s` and `off_s` go together")
-        if (self.multiply_to is None) != (self.over_s == 0):
-            raise ValueError("`over_s` and multiply_to go together")
+        if (self.multiply_to is None and self.delay_to_ms is None) != (self.over_s == 0):
+            raise ValueError("`over_s` and multiply_to or delay_to_ms go together")
 
     def active(self, age_s: float) -> bool:
         """Whether it is on, `age_s` seconds after it was set."""
@@ -130,10 +132,16 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
     def factor(self, age_s: float) -> float:
         """By how much latency is multiplied, `age_s` seconds after it was set."""
-        if self.multiply_to is None:
-            return self.multiply
-        done = min(1.0, max(0.0, age_s - self.start_s) / self.over_s)
-        return self.multiply + (self.multiply_to - self.multiply) * done
+        return self._grown(self.multiply, self.multiply_to, age_s)
+
+    def delayed_ms(self, age_s: float) -> float:
+        """What is added to latency, `age_s` seconds after it was set."""
+        return self._grown(self.delay_ms, self.delay_to_ms, age_s)
+
+    def _grown(self, first: float, last: float | None, age_s: float) -> float:
+        if last is None:
+            return first
+        return first + (last - first) * min(1.0, max(0.0, age_s - self.start_s) / self.over_s)
 
     def concerns(self, path: str, model: str, *, stream: bool, makes_tokens: bool) -> bool:
         """Whether a request is one of those that it is for."""
@@ -226,7 +234,7 @@ class Misfortune:
             if fault.kind is Kind.SLOW:
                 spread = self.spread(fault.spread)
                 multiply *= fault.factor(age_s) * spread
-                delay_ms += fault.delay_ms * spread
+                delay_ms += fault.delayed_ms(age_s) * spread
             elif chosen is None:
                 chosen = fault
         return Verdict(fault=chosen, multiply=multiply, delay_ms=delay_ms)

@@ -89,12 +89,8 @@ class OpenAI(Dialect):
             return sse({"object": "chat.completion.chunk", "error": error, "choices": [choice]})
         return sse({"error": error})
 
-    @property
-    def openrouter(self) -> bool:
-        return self.persona.kind == "openrouter"
-
     def _error(self, status: int, message: str, code: str, param: str | None) -> dict[str, Any]:
-        kind, usual = _ERRORS.get(status, ("server_error", None))
+        kind, usual = _ERRORS.get(status, _ERRORS[400 if 400 <= status < 500 else 500])
         text = message or _MESSAGES.get(status, kind.replace("_", " "))
         if self.openrouter:
             metadata = {"error_type": code} if code else {}
@@ -112,7 +108,7 @@ class OpenAI(Dialect):
             if path.startswith("/v1/models/"):
                 return json_answer(200, self._model(self.model_named(path)))
             if path == "/v1/key" and self.openrouter:
-                return json_answer(200, {"data": self._key()})
+                return self.key()
         elif call.request.method == "POST":
             if path == "/v1/chat/completions":
                 return self._chat(call)
@@ -166,16 +162,6 @@ class OpenAI(Dialect):
 
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": self.persona.name}
-
-    def _key(self) -> dict[str, Any]:
-        return {
-            "label": self.persona.name,
-            "limit": 100.0,
-            "limit_remaining": 99.0,
-            "usage": 1.0,
-            "is_free_tier": False,
-            "effective_budget": {"remaining_usd": 99.0},
-        }
 
     def _headers(self, *, exhausted: bool = False) -> list[tuple[str, str]]:
         """The request's id, and the limits: remaining, and the reset as a duration ("1s", "6m0s")."""

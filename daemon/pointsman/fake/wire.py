@@ -22,6 +22,7 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 
 Headers = Iterable[tuple[str, str]]
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus} | {529: "Overloaded"}
+_BODILESS: Final = frozenset({204, 304})
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -197,7 +198,9 @@ class Connection(asyncio.Protocol):
     # --- writing
 
     async def respond(self, request: Request, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer with its Content-Length (and no body to HEAD)."""
+        """Send a whole answer with its Content-Length (and no body to HEAD, or where a status has none)."""
+        if status in _BODILESS:
+            headers, body = [(name, value) for name, value in headers if name != "content-type"], b""
         head = _head(status, headers, f"content-length: {len(body)}", keep_alive=request.keep_alive)
         await self._send(head if request.method == "HEAD" else head + body)
 

@@ -58,7 +58,7 @@ def attributes(kind: ProbeKind, ask: Ask, seen: Seen, cost_usd: float) -> dict[s
     said: dict[str, str | int | float | None] = {
         telemetry.PROBE_KIND: kind.value,
         telemetry.PROVIDER: ask.provider.name,
-        telemetry.GEN_AI_PROVIDER_NAME: ask.provider.adapter or ask.provider.family.value,
+        telemetry.GEN_AI_PROVIDER_NAME: ask.provider.family.value,
         telemetry.SERVER_ADDRESS: urlsplit(ask.provider.base_url).hostname,
         telemetry.FAULT: seen.outcome.fault.value,
         telemetry.DETAIL: seen.outcome.detail or None,

@@ -35,7 +35,8 @@ class Line(Struct, kw_only=True, omit_defaults=True):
 
     `time` is when it had come, `latency_ms` from then to the end of its answer, `first_token_ms` to the first event of
     a stream. `end`: whole, cut (the answer broke off, visibly), or gone (the caller hung up: status 499). Bytes are the
-    bodies'. `target` is who answered, and missing where the proxy did itself.
+    bodies'. `target` is who answered, and missing where the proxy did itself. `failed`: "target: why" of those attempts
+    that came to nothing, in their order.
     """
 
     time: str
@@ -50,6 +51,7 @@ class Line(Struct, kw_only=True, omit_defaults=True):
     attempts: int
     route: str = ""
     target: str = ""
+    failed: tuple[str, ...] = ()
     first_token_ms: float | None = None
     request_id: str = ""
     key: str = ""

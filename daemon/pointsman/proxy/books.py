@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Collection
 from time import monotonic
+from typing import Final
 
-from opentelemetry.trace import Span, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Tracer, set_span_in_context
 
+from pointsman import logs
 from pointsman import telemetry as t
-from pointsman.core.errors import Outcome
+from pointsman.core.errors import Fault, Outcome
 from pointsman.core.evidence import RateLimit
 from pointsman.proxy.arms import Arms
 from pointsman.proxy.clock import StoreClock
@@ -18,6 +20,9 @@ from pointsman.proxy.requests import Attempt
 from pointsman.proxy.routing import Endpoint, View
 from pointsman.proxy.spans import end_attempt
 from pointsman.proxy.tokens import Tokens
+
+_log = logs.get("proxy")
+_OK: Final = Fault.OK
 
 
 class Grants:
@@ -74,7 +79,9 @@ class Account:
             )
         self._span = None
         if parent is not None:
-            self._span = books.tracer.start_span(t.PROXY_ATTEMPT, context=set_span_in_context(parent))
+            self._span = books.tracer.start_span(
+                t.PROXY_ATTEMPT, context=set_span_in_context(parent), kind=SpanKind.CLIENT
+            )
 
     def answered(self) -> None:
         """The first thing that counts of a good answer has come."""
@@ -101,6 +108,11 @@ class Account:
         job.record.attempts.append(
             Attempt(endpoint.target, self.reason, fault, outcome.detail, outcome.status, latency_ms)
         )
+        if outcome.fault is not _OK:
+            _log.debug(
+                "{target} failed: {why}",
+                target=endpoint.target, why=outcome.detail or fault, fault=fault, route=job.route, request=job.id,
+            )  # fmt: skip
         if self._ticket:
             late = books.local.ended(endpoint.target, self._ticket, outcome, now_s, streamed=job.streamed)
             self._count(outcome, latency_ms, first_ms, late=late)

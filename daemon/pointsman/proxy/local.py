@@ -18,6 +18,7 @@ a target to the end of the order; it never takes the last one away.
 """
 
 import itertools
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
@@ -84,12 +85,14 @@ class Lane:
         "out_until_s",
         "sent",
         "streak",
+        "streamed",
         "trial",
         "waiting",
     )
 
-    def __init__(self, generation: int = 0) -> None:
+    def __init__(self, generation: int, *, streamed: bool) -> None:
         self.generation = generation
+        self.streamed = streamed
         self.first = 0
         self.streak = 0
         self.common = 0
@@ -107,12 +110,21 @@ class Lane:
         self.answered_ms: dict[int, float] = {}
 
 
-class LocalBreaker:
-    """All lanes of all targets. `failures` in a row eject for `cooldown_s` seconds."""
+# (target, is it the lane of streams, why, seconds) of a lane that goes out for so long; 0 seconds: it is in again.
+Tell = Callable[[str, bool, str, float], None]
 
-    def __init__(self, failures: int, cooldown_s: float) -> None:
+
+def _nobody(target: str, streamed: bool, why: str, out_s: float) -> None:
+    """Told to whom it is of no interest."""
+
+
+class LocalBreaker:
+    """All lanes of all targets. `failures` in a row eject for `cooldown_s` seconds; `tell` hears of each change."""
+
+    def __init__(self, failures: int, cooldown_s: float, tell: Tell = _nobody) -> None:
         self._failures = failures
         self._cooldown_s = cooldown_s
+        self._tell = tell
         self._lanes: dict[tuple[str, bool], Lane] = {}
         self._tickets = itertools.count(1)
         self._out: set[str] = set()
@@ -135,10 +147,13 @@ class LocalBreaker:
         if lane is None:
             return Standing.IN
         if generation > lane.generation:
-            self._forget(lane, generation)
-        if lane.out_until_s == 0.0 and len(self._overdue(lane, now_s, streamed=streamed)) >= self._failures:
-            self._out.add(target)
-            lane.out_until_s, lane.hanging = now_s + self._cooldown_s, True
+            self._forget(target, lane, generation)
+        if lane.out_until_s == 0.0:
+            overdue = len(self._overdue(lane, now_s, streamed=streamed))
+            if overdue >= self._failures:
+                lane.hanging = True
+                why = f"{overdue} requests are overdue and none is answered"
+                self._put_out(target, lane, self._cooldown_s, now_s, why)
         if lane.out_until_s == 0.0:
             return Standing.IN
         if now_s < lane.out_until_s or lane.trial:
@@ -149,9 +164,9 @@ class LocalBreaker:
         """A request goes out; the ticket names it in `answered` and `ended`."""
         lane = self._lanes.get((target, streamed))
         if lane is None:
-            lane = self._lanes[target, streamed] = Lane(generation=generation)
+            lane = self._lanes[target, streamed] = Lane(generation, streamed=streamed)
         elif generation > lane.generation:
-            self._forget(lane, generation)
+            self._forget(target, lane, generation)
         elif generation < lane.generation:
             return _STALE
         ticket = next(self._tickets)
@@ -170,7 +185,7 @@ class LocalBreaker:
         if streamed:
             lane.last_answer_s = now_s
             if lane.hanging or lane.trial == ticket:
-                _let_in(lane)
+                self._let_in(target, lane, "it answers")
 
     def ended(self, target: str, ticket: int, outcome: Outcome, now_s: float, *, streamed: bool) -> bool:
         """The request is over, as `outcome` says; True: it is a success that began too early to say anything of now."""
@@ -197,16 +212,16 @@ class LocalBreaker:
             if answered_ms is not None:
                 _learn(lane, answered_ms)
             if was_trial or (lane.hanging and not streamed):
-                _let_in(lane)
+                self._let_in(target, lane, "it answers")
         elif effect is _BREAKER or effect is _BAR:
             _failed(lane, ticket, now_s - sent_s)
+            run = sum(one.common for one in self._both(target, lane.generation))
+            why = f"{max(run, lane.streak)} in a row, the last: {outcome.detail}"
             for out in [lane] if was_trial else self._spent(target, lane):
-                self._out.add(target)
-                out.out_until_s = max(out.out_until_s, now_s + self._cooldown_s)
+                self._put_out(target, out, self._cooldown_s, now_s, why)
         elif effect is _THROTTLE:
             rest_s = min(outcome.retry_after_s or THROTTLE_UNKNOWN_S, self._cooldown_s)
-            self._out.add(target)
-            lane.out_until_s = max(lane.out_until_s, now_s + rest_s)
+            self._put_out(target, lane, rest_s, now_s, outcome.detail)
         return late
 
     def overdue(self, target: str, now_s: float) -> int:
@@ -251,9 +266,21 @@ class LocalBreaker:
             return failed
         return [lane] if lane.streak >= self._failures else []
 
-    def _forget(self, lane: Lane, generation: int) -> None:
+    def _put_out(self, target: str, lane: Lane, out_s: float, now_s: float, why: str) -> None:
+        if lane.out_until_s <= now_s and out_s > 0:
+            self._tell(target, lane.streamed, why, out_s)
+        self._out.add(target)
+        lane.out_until_s = max(lane.out_until_s, now_s + out_s)
+
+    def _let_in(self, target: str, lane: Lane, why: str) -> None:
+        if lane.out_until_s:
+            self._tell(target, lane.streamed, why, 0.0)
+        lane.out_until_s, lane.hanging, lane.trial = 0.0, False, 0
+
+    def _forget(self, target: str, lane: Lane, generation: int) -> None:
+        self._let_in(target, lane, "the table brought it back")
         lane.generation, lane.first = generation, next(self._tickets)
-        lane.streak, lane.common, lane.out_until_s, lane.hanging, lane.trial = 0, 0, 0.0, False, 0
+        lane.streak, lane.common = 0, 0
         lane.failed.clear()
         # Those still waiting were sent before the target came back, and say nothing about it now.
         lane.sent.clear()
@@ -315,10 +342,6 @@ def _late(both: list[Lane], ticket: int, now_s: float) -> bool:
         for other, sent_s in lane.sent.items()
     )
     return 2 * better <= len(failed)
-
-
-def _let_in(lane: Lane) -> None:
-    lane.out_until_s, lane.hanging, lane.trial = 0.0, False, 0
 
 
 def _learn(lane: Lane, answered_ms: float) -> None:

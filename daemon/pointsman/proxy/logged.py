@@ -4,6 +4,8 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+from pointsman.core.errors import Fault
+from pointsman.logs import redact
 from pointsman.proxy.access_log import AccessLog, Line
 from pointsman.proxy.api import Reply
 from pointsman.proxy.asked import Asked
@@ -12,9 +14,11 @@ from pointsman.proxy.http1 import bodiless
 from pointsman.proxy.job import Job
 from pointsman.proxy.judging import Head
 from pointsman.proxy.reader import Inbound
+from pointsman.proxy.requests import Record
 from pointsman.proxy.server import Front
 
 _GONE: Final = 499
+_OK: Final = Fault.OK.value
 _TARGET: Final = b"x-pointsman-target: "
 _PATH_MAX: Final = 500
 
@@ -61,11 +65,17 @@ class _Entry:
             attempts=len(record.attempts) if record else 0,
             route=job.route if job else "",
             target=self.target,
+            failed=() if record is None else _failed(record),
             first_token_ms=None if self.first_s is None else round((self.first_s - self.since_s) * 1000, 3),
             request_id=job.id if job else "",
             key=verdict[1] if verdict else "",
             synthetic=asked is not None and asked.synthetic,
         )
+
+
+def _failed(record: Record) -> tuple[str, ...]:
+    tried = [attempt for attempt in record.attempts if attempt.outcome != _OK]
+    return tuple(redact(f"{attempt.target}: {attempt.detail or attempt.outcome}") for attempt in tried)
 
 
 class LoggedConnection(CallerConnection):

@@ -36,6 +36,7 @@ from pointsman.proxy.view import Trust
 from pointsman.store.client import Store
 
 log = logs.get("proxy")
+breaker_log = logs.get("proxy.breaker")
 
 # After the drain, whoever is still being answered is cut off: this long for the last words, and as long again for the
 # connections to close.
@@ -259,7 +260,7 @@ class Proxy:
 def _books(settings: Settings, clock: StoreClock, tracer: Tracer, wake: Callable[[float], None]) -> Books:
     own, policy = settings.proxy, settings.policy
     return Books(
-        LocalBreaker(own.local_failures, own.local_cooldown_s),
+        LocalBreaker(own.local_failures, own.local_cooldown_s, _tell),
         Ledger(throttle_default_s=policy.throttle_default_s, soften_s=policy.soften_s),
         clock,
         tracer,
@@ -272,6 +273,18 @@ def _books(settings: Settings, clock: StoreClock, tracer: Tracer, wake: Callable
             )
         ),
     )
+
+
+def _tell(target: str, streamed: bool, why: str, out_s: float) -> None:
+    """What this proxy does by itself: while the control plane is away nothing else tells of it."""
+    lane = "streams" if streamed else "whole answers"
+    if out_s:
+        breaker_log.warning(
+            "marked {target} failed on this proxy: {why}",
+            target=target, why=why, lane=lane, cooldown_s=round(out_s, 1),
+        )  # fmt: skip
+    else:
+        breaker_log.info("reset failures of {target}: {why}", target=target, why=why, lane=lane)
 
 
 def _address(server: asyncio.Server) -> str:

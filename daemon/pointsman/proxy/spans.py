@@ -12,11 +12,13 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from pointsman import telemetry as t
 from pointsman.core.errors import Outcome
+from pointsman.proxy.api import Api
 from pointsman.proxy.job import Job
 from pointsman.proxy.routing import Endpoint
 from pointsman.proxy.tokens import Tokens
 
 _PARENT: Final = "traceparent"
+_SERVERS_FAULT: Final = 500
 # The fields of what is understood where OTEL_PROPAGATORS says nothing else.
 _W3C: Final = frozenset({_PARENT, "tracestate", "baggage"})
 # A parent, sound beyond doubt, that is not sampled: the last bit of its flags is 0.
@@ -47,15 +49,23 @@ class Sampled:
         return span if span.is_recording() else None
 
 
+# What the conventions call it; other APIs go by their own names.
+_OPERATIONS: Final = {Api.MESSAGES: "chat", Api.RESPONSES: "chat"}
+
+
 def end_request(span: Span, job: Job) -> None:
     """The request is answered."""
     if span.is_recording():
-        span.set_attribute(t.GEN_AI_OPERATION_NAME, job.api.value)
+        span.set_attribute(t.GEN_AI_OPERATION_NAME, _operation(job))
         span.set_attribute(t.GEN_AI_REQUEST_MODEL, job.route)
         span.set_attribute(t.ROUTE, job.route)
         span.set_attribute(t.REQUEST_ID, job.id)
         span.set_attribute(t.TABLE_VERSION, job.view.version)
-        span.set_attribute(t.HTTP_STATUS, job.record.status)
+        status = job.record.status
+        span.set_attribute(t.HTTP_STATUS, status)
+        if status >= _SERVERS_FAULT:
+            span.set_attribute(t.ERROR_TYPE, str(status))
+            span.set_status(StatusCode.ERROR)
         if job.synthetic:
             span.set_attribute(t.SYNTHETIC, True)
     span.end()
@@ -66,10 +76,14 @@ def end_attempt(
 ) -> None:
     """One attempt is over, as `outcome` says."""
     if span.is_recording():
-        span.set_attribute(t.GEN_AI_PROVIDER_NAME, endpoint.provider)
+        span.set_attribute(t.GEN_AI_OPERATION_NAME, _operation(job))
+        # By whose conventions it speaks, as other tools read this; the name in the file is ours.
+        span.set_attribute(t.GEN_AI_PROVIDER_NAME, endpoint.family)
+        span.set_attribute(t.PROVIDER, endpoint.provider)
         span.set_attribute(t.GEN_AI_REQUEST_MODEL, endpoint.model)
-        span.set_attribute(t.GEN_AI_USAGE_INPUT_TOKENS, tokens.into)
-        span.set_attribute(t.GEN_AI_USAGE_OUTPUT_TOKENS, tokens.out)
+        if tokens.into or tokens.out:
+            span.set_attribute(t.GEN_AI_USAGE_INPUT_TOKENS, tokens.into)
+            span.set_attribute(t.GEN_AI_USAGE_OUTPUT_TOKENS, tokens.out)
         span.set_attribute(t.TARGET, endpoint.target)
         span.set_attribute(t.REASON, reason)
         span.set_attribute(t.FAULT, outcome.fault.value)
@@ -78,6 +92,11 @@ def end_attempt(
         if outcome.status:
             span.set_attribute(t.HTTP_STATUS, outcome.status)
         if not outcome.ok:
+            span.set_attribute(t.ERROR_TYPE, outcome.fault.value)
             span.set_attribute(t.DETAIL, outcome.detail)
             span.set_status(Status(StatusCode.ERROR, outcome.detail))
     span.end()
+
+
+def _operation(job: Job) -> str:
+    return _OPERATIONS.get(job.api, job.api.value)
