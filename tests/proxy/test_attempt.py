@@ -54,6 +54,7 @@ def test_an_answer_of_the_callers_own_fault_is_passed_on() -> None:
         (302, JSON, b""),
         (200, JSON, GOOD[:-1]),
         (200, (b"Content-Type", b"text/html"), b"<html>"),
+        (204, (b"X-Mark", b"mark"), b""),
         (200, JSON, b'{"error": {"code": 502, "message": "upstream"}}'),
     ],
 )

@@ -21,10 +21,12 @@ MADE = {"id": "resp_1", "object": "response", "usage": {"input_tokens": 7, "outp
 UNKNOWN = {"error": {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "no"}}
 
 
-def verdict(body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> tuple[Fault, str, int, int]:
+def verdict(
+    body: bytes, status: int = 200, *headers: tuple[bytes, bytes], of_model: bool = False
+) -> tuple[Fault, str, int, int]:
     """(fault, id, tokens in, tokens out)."""
     tokens = Tokens()
-    outcome, made = judged(answered(status, *(headers or (JSON,))), body, tokens)
+    outcome, made = judged(answered(status, *(headers or (JSON,))), body, tokens, of_model=of_model)
     return outcome.fault, lenient.text(made), tokens.into, tokens.out
 
 
@@ -81,6 +83,24 @@ def test_a_page_is_no_answer_and_other_kinds_are() -> None:
     assert verdict(b"", 204, (b"X-Mark", b"mark"))[0] is Fault.OK
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "fault"),
+    [
+        (204, b"", b"", Fault.OUTAGE),
+        (200, b"", b"", Fault.OUTAGE),
+        (200, b"text/plain", b"ok", Fault.OUTAGE),
+        (200, b"audio/mpeg", b"\xff", Fault.OUTAGE),
+        (200, b"", b"{}", Fault.OK),
+        (200, b"application/problem+json", b"{}", Fault.OK),
+        (200, b"text/event-stream", b"data: {}\n\n", Fault.OK),
+    ],
+)
+def test_a_model_answers_in_json_or_events(status: int, kind: bytes, body: bytes, fault: Fault) -> None:
+    """Nothing at all, or something else, comes from somebody else: another target may do better."""
+    headers = ((b"Content-Type", kind),) if kind else ((b"X-Mark", b"mark"),)
+    assert verdict(body, status, *headers, of_model=True)[0] is fault
+
+
 @given(st.binary(max_size=60), st.sampled_from((200, 400, 429, 500)), st.booleans())
 def test_no_body_is_too_strange_to_be_judged(body: bytes, status: int, in_object: bool) -> None:
     """Whatever stands there, there is a verdict."""
@@ -95,9 +115,9 @@ def test_who_does_not_know_a_response_says_so(status: int, code: str, unknown: b
     """404, or 400 with its own code."""
     tokens = Tokens()
     head = answered(status)
-    outcome, made = judged(head, json.dumps({"error": {"code": code}}).encode(), tokens)
+    outcome, made = judged(head, json.dumps({"error": {"code": code}}).encode(), tokens, of_model=True)
     assert Whole(outcome, head, b"", made).unknown_here is unknown
-    told, made = judged(answered(400), json.dumps(UNKNOWN).encode(), tokens)
+    told, made = judged(answered(400), json.dumps(UNKNOWN).encode(), tokens, of_model=True)
     assert Whole(told, answered(400), b"", made).unknown_here
 
 

@@ -203,7 +203,7 @@ class Attempt:
 
     def _judge(self, body: bytes, now_s: float) -> Verdict | None:
         account = self.account
-        outcome, made = judged(self._head, body, account.tokens)
+        outcome, made = judged(self._head, body, account.tokens, of_model=self._job.counts)
         if outcome.status == 0:
             return self.fails(outcome)
         answer = Whole(outcome, self._head, body, made)

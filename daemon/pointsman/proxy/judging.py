@@ -101,11 +101,11 @@ _NO_ID: Final = Raw()
 _OK: Final = Outcome(of_response(200, {}).fault, status=200)
 
 
-def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
+def judged(head: Head, body: bytes, tokens: Tokens, *, of_model: bool) -> tuple[Outcome, Raw]:
     """The outcome of a whole answer, and its id as it stands there; `tokens` learn how many were used.
 
     A success that calls itself JSON and is not was broken on its way, and a page of HTML comes from something
-    in between.
+    in between. Where a model was to answer (`of_model`), only JSON and events are an answer.
     """
     encoding = head.low.get("content-encoding")
     if encoding:
@@ -116,8 +116,9 @@ def judged(head: Head, body: bytes, tokens: Tokens) -> tuple[Outcome, Raw]:
     if not head.ok:
         return _plain(head, lenient.value(body)), _NO_ID
     kind = head.low.get("content-type", b"")
-    if kind != _JSON and b"json" not in kind:
-        return (of_wire(Wire.BAD_BODY) if kind.startswith(b"text/html") else _plain(head)), _NO_ID
+    if kind != _JSON and b"json" not in kind and (kind or not of_model):
+        strange = not kind.startswith(b"text/event-stream") if of_model else kind.startswith(b"text/html")
+        return (of_wire(Wire.BAD_BODY) if strange else _plain(head)), _NO_ID
     try:
         answer = ANSWER.decode(body)
     except msgspec.ValidationError:
