@@ -70,6 +70,13 @@ def test_a_repeated_or_escaped_key_is_found_too() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ['a",', "a\\", '","stream":true,"x":"', "é"])
+def test_a_name_that_is_escaped_is_read_to_its_end(name: str) -> None:
+    """As the first thing in the body, where it is looked for without a decoder."""
+    head = read_head(json.dumps({"model": name, "stream": False}).encode())
+    assert (head.model, head.stream) == (name, False)
+
+
 def test_the_head_is_read() -> None:
     """Model, stream and what a caller may be known by."""
     head = read_head(
@@ -101,7 +108,20 @@ def test_fields_of_a_wrong_type_are_the_providers_to_refuse() -> None:
     assert (head.stream, head.user) == (False, "")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"{}", b'{"model":5}', b'{"model":""}', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"{}",
+        b'{"model":5}',
+        b'{"model":""}',
+        b'{"model":"","x":1}',
+        b'{"model":"m" "x":1}',
+        b"\xff",
+    ],
+)
 def test_a_body_without_a_model_is_refused(body: bytes) -> None:
     """There is nothing to route by."""
     with pytest.raises(BodyError):

@@ -81,8 +81,6 @@ _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 # Ids of files are "file-…" (OpenAI), "file_…" (Anthropic), "files/…" (Gemini); a tool's own file_id is mostly another.
 _FILE: Final = re.compile(rb'"file_ids?"[ \t\r\n]*+:[ \t\r\n]*+(?:\[[ \t\r\n]*+)?"file')
 _KEYS_MAX: Final = 100_000
-# The name as the first thing in the body, with something behind it.
-_FIRST: Final = re.compile(rb'[ \t\r\n]*+\{[ \t\r\n]*+"model"[ \t\r\n]*+:[ \t\r\n]*+("[^"\\]++")[ \t\r\n]*+,')
 # The name among the last keys, something before it, and nothing but plain values between it and the end: it is on top,
 # because the brace that ends the body is that of the whole.
 _LAST: Final = re.compile(
@@ -90,6 +88,11 @@ _LAST: Final = re.compile(
     rb'(?:[ \t\r\n]*+,[ \t\r\n]*+"(?!model")[a-z_]++"[ \t\r\n]*+:[ \t\r\n]*+'
     rb'(?:true|false|null|[-+.0-9eE]++|"[^"\\]*+"))*+[ \t\r\n]*+\}[ \t\r\n]*+\Z'
 )
+# How a body begins whose first key is the model. It is looked for by hand: where nothing is in the caches any more, a
+# pattern costs as much as decoding the rest.
+_OPENING: Final = (b"{", b'"model"', b":", b'"')
+_SPACES: Final = b" \t\r\n"
+_SPACE: Final = 32
 _SMALL_BYTES: Final = 1 << 12  # copied faster than looked at
 _TAIL_BYTES: Final = 512
 _UNDERSCORES_MAX: Final = 100
@@ -116,11 +119,11 @@ def read_head(body: bytes) -> Head:
 
 def _cut(body: bytes) -> tuple[Place | None, bytes]:
     """(where the model's name stands, the body without it) if that is plain to see at one of its ends."""
-    first = _FIRST.match(body)
+    first, rest = _first(body)
     if first is not None:
         if len(body) <= _SMALL_BYTES:
-            return first.span(1), b"{" + body[first.end() :]
-        return first.span(1), b"".join((b"{", memoryview(body)[first.end() :]))
+            return first, b"{" + body[rest:]
+        return first, b"".join((b"{", memoryview(body)[rest:]))
     last = _LAST.search(body, max(0, len(body) - _TAIL_BYTES))
     if last is not None:
         if len(body) <= _SMALL_BYTES:
@@ -128,6 +131,29 @@ def _cut(body: bytes) -> tuple[Place | None, bytes]:
         view = memoryview(body)
         return last.span(1), b"".join((view[: last.start()], view[last.end(1) :]))
     return None, b""
+
+
+def _first(body: bytes) -> tuple[Place | None, int]:
+    """(where the name stands as the first thing in the body, where the next key does); (None, 0) if it is not."""
+    at = 0
+    for token in _OPENING:
+        at = _behind(body, at, token)
+        if at < 0:
+            return None, 0
+    end = body.find(b'"', at)
+    if end <= at or body.find(b"\\", at, end) >= 0:
+        return None, 0
+    rest = _behind(body, end + 1, b",")
+    return ((at - 1, end + 1), rest) if rest >= 0 else (None, 0)
+
+
+def _behind(body: bytes, at: int, token: bytes) -> int:
+    """Where what follows `token` begins, if that stands at `at` but for space before it, or else −1."""
+    size = len(body)
+    while at < size and body[at] <= _SPACE and body[at] in _SPACES:
+        at += 1
+    end = at + len(token)
+    return end if body[at:end] == token else -1
 
 
 def _head(body: bytes, loose: _Loose, model: str, places: list[Place]) -> Head:
