@@ -97,6 +97,9 @@ _BY_NAME: Final = {fault.value: consequence for fault, consequence in CONSEQUENC
 REFUSING: Final = frozenset({Wire.DNS, Wire.REFUSED, Wire.UNREACHABLE, Wire.TLS, Wire.CONNECT_TIMEOUT})
 
 LONGEST_WAIT_S: Final = 86_400.0
+# Words and short numbers: "model_not_found", "ThrottlingException", "error-1113". A key mixes letters and digits.
+_NAME: Final = re.compile(r"[A-Za-z]*[0-9]{0,6}(?:[_.-][A-Za-z]*[0-9]{0,6})*")
+_NAME_LENGTH_MAX: Final = 60
 _QUOTA_CODES: Final = frozenset(
     {
         "insufficient_quota",
@@ -184,7 +187,8 @@ def of_response(
         return of_stream_error(error, headers, now_s=now_s)
     kind, code = _kind_and_code(error, headers)
     fault = _fault(status, kind, code, headers, error)
-    detail = f"HTTP {status}" + (f" {code or kind}" if code or kind else "")
+    named = _spoken(code) or _spoken(kind)
+    detail = f"HTTP {status}" + (f" {named}" if named else "")
     wait_s = retry_after_s(headers, error, now_s=now_s)
     return Outcome(fault, detail, status, wait_s)
 
@@ -198,7 +202,7 @@ def of_stream_error(
     numeric = int(code) if code.isdigit() else 0
     status = numeric or _status_named(code, kind)
     fault = _fault(status, kind, code, headers or {}, inner)
-    named = kind if numeric else (code or kind)
+    named = ("" if numeric else _spoken(code)) or _spoken(kind)
     detail = f"error event {named or status}"
     return Outcome(fault, detail, status, retry_after_s(headers or {}, inner, now_s=now_s))
 
@@ -236,8 +240,13 @@ def _kind_and_code(error: Mapping[str, Any] | None, headers: Mapping[str, str]) 
 
 
 def _short(text: object) -> str:
-    """A code fit for a log: a stranger's text is cut and stripped of anything but a name's characters."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "", str(text))[:60]
+    """A stranger's text as a code: cut, and with ? for anything but a name's characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "?", str(text).strip())[: _NAME_LENGTH_MAX + 1]
+
+
+def _spoken(code: str) -> str:
+    """`code` where people may read it, "" if it is no name: a provider may repeat the key that it was sent."""
+    return code if len(code) <= _NAME_LENGTH_MAX and _NAME.fullmatch(code) else ""
 
 
 def _fault(
