@@ -62,15 +62,35 @@ async def parrot() -> AsyncIterator[Heard]:
         heard.requests += 1
         error = {
             "message": f"Incorrect API key provided: {key}. You sent {dict(request.headers)}.",
-            "type": "invalid_request_error",
+            "type": key,
             "param": key,
-            "code": "invalid_api_key",
+            "code": key.removeprefix("Bearer "),
         }
         headers = {"www-authenticate": key, "x-request-id": key, "set-cookie": f"key={key}"}
         return web.json_response({"error": error}, status=401, reason=f"No {key}", headers=headers)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", repeat)
+    async with serving(app, heard):
+        yield heard
+
+
+@asynccontextmanager
+async def board() -> AsyncIterator[Heard]:
+    """A gate that lets a ramp begin and then holds it, and repeats the credential that it was asked with."""
+    heard = Heard()
+
+    async def repeat(request: web.Request) -> web.Response:
+        key = request.headers.get("authorization", "")
+        heard.headers += str(dict(request.headers))
+        told = await request.read()
+        heard.bodies += told
+        heard.requests += 1
+        verdict = "pass" if b'"phase":"precheck"' in told else "hold"
+        return web.json_response({"verdict": verdict, "reason": f"you are {key}"})
+
+    app = web.Application()
+    app.router.add_post("/ramps", repeat)
     async with serving(app, heard):
         yield heard
 
