@@ -299,12 +299,7 @@ async def test_a_secret_is_nowhere_but_where_it_belongs(folder: Path) -> None:
             for command in processes_of(folder).values():
                 leaks.look("process", what(command), command)
             arrived = {name: dict(fake.requests.by_credential) for name, fake in run.here.fakes.items()}
-            for name, fake in run.here.fakes.items():
-                for request in fake.requests.seen:
-                    leaks.look("URL", name, urllib.parse.unquote(request.target))
-                    # Credentials are kept as digests there.
-                    leaks.look("headers", name, str(request.headers))
-                    assert not request.header("cookie")
+            look_at_requests(run, leaks)
             await eventually(lambda: spans_of(otlp) >= SPANS, 15.0)
         # The processes have ended: their last words and spans are there.
         leaks.look("spans", "all", otlp.bodies)
@@ -323,6 +318,15 @@ async def test_a_secret_is_nowhere_but_where_it_belongs(folder: Path) -> None:
     assert [s for s in SECRETS.values() if s.encode() in gate.bodies] == []
     assert seen == MET
     assert {place: code for place, code in codes.items() if code} == REFUSED
+
+
+def look_at_requests(run: Storm, leaks: Leaks) -> None:
+    """What came to the providers; credentials are kept as digests there."""
+    for name, fake in run.here.fakes.items():
+        for request in fake.requests.seen:
+            leaks.look("URL", name, urllib.parse.unquote(request.target))
+            leaks.look("headers", name, str(request.headers))
+            assert not request.header("cookie")
 
 
 def what(command: str) -> str:

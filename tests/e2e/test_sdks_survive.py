@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
 TIMEOUTS = {"connect_s": 2.0, "first_byte_s": 2.0, "idle_s": 3.0, "response_s": 2.0}
 # Seven deaths within minutes: by itself the third would be a failover, which comes back step by step.
 POLICY = {"cooldown_max_s": 1.0, "slow_start_s": 1.0, "failover_after_s": 0.0}
-PROBE = {"reach_interval_s": 2.0, "generate_interval_s": 3.0, "suspect_gap_s": 0.5}
+PROBE = {"reach_interval_s": 1.0, "generate_interval_s": 1.5, "suspect_gap_s": 0.5}
 
 
 PRIMARIES = ("bedrock", "anthropic")
