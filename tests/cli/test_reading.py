@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,24 @@ def test_a_provider_is_tried_without_a_daemon(cli: Cli) -> None:
     assert result.code == 1
     assert "connection refused" in result.out
     assert cli("provider", "test", "nobody").code == 1
+
+
+def test_what_is_watched_through_a_pipe_is_told_as_it_is(daemon: Command, config: Path) -> None:
+    """`pointsman status --watch | …` tells each look when it is taken, and not the last one at the end."""
+    command = [sys.executable, "-m", "pointsman", "status", "--watch", "--config", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        patience = threading.Timer(15.0, process.kill)
+        patience.start()
+        assert process.stdout is not None
+        heads = [line for line, _ in zip(lines_with(process.stdout, "table "), range(2), strict=False)]
+        process.kill()
+        patience.cancel()
+
+    assert len(heads) == 2
+
+
+def lines_with(lines: Iterable[str], text: str) -> Iterator[str]:
+    return (line for line in lines if text in line)
 
 
 def address_of(proxy: Command) -> str:

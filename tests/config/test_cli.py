@@ -1,6 +1,8 @@
 """`pointsman config …` for people and for scripts."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,7 +129,8 @@ def test_show_of_a_bad_file_shows_its_problems(write: Write) -> None:
 
 def test_the_schema_is_one_and_the_example_fits_it() -> None:
     """Editors get a JSON Schema by which the example is valid and a typo is not."""
-    schema = json.loads(run("schema").stdout)
+    schema = json.loads(run("schema", "--output", "json").stdout)
+    assert json.loads(run("schema").stdout) == schema
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     example = yaml.safe_load(EXAMPLE.read_text())
@@ -173,3 +176,14 @@ async def test_export_has_the_weights_that_hold(
         "bedrock-chat": 25.25,
         "google-chat": 74.75,
     }
+
+
+def test_a_pipe_that_is_closed_early_is_no_error() -> None:
+    """`pointsman config show | head -1`: exit code 0 and no word."""
+    command = [sys.executable, "-m", "pointsman", "config", "show", "--config", str(EXAMPLE)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+
+    assert (process.returncode, err) == (0, b"")

@@ -106,23 +106,25 @@ async def test_reload_makes_the_file_active(
         return state.baselines["chat"].shares_bp["meta"] == 8000
 
     assert await eventually(applied)
-    assert "reloaded" in daemon.log
+    await eventually(lambda: "reloaded: configuration revision 2 is active" in daemon.log)
+    assert "is not the active configuration" not in daemon.log
 
 
 async def test_a_bad_file_changes_nothing(
     store: Store, commands: Callable[..., Command], config: Path
 ) -> None:
-    """SIGHUP with a typo: one clear line, and the daemon leads on with the old one."""
+    """SIGHUP with two typos: a clear line for each, and the daemon leads on with the old one."""
     daemon = commands("control", "--config", config)
     await eventually(lambda: shares_in(store), timeout_s=10.0)
     document = read(config)
-    document["policy"] = {"probe_failurs": 7}
+    document["policy"] = {"probe_failurs": 7, "live_failurs": 7}
     write(config, document)
     daemon.send(signal.SIGHUP)
-    await eventually(lambda: "the old configuration stays" in daemon.log)
+    await eventually(lambda: daemon.log.count("the old configuration stays") == 2)
     state = await store.load_state()
 
-    assert "probe_failurs" in daemon.log
+    told = [line for line in daemon.log.splitlines() if "the old configuration stays" in line]
+    assert [line.endswith("_failures?") for line in told] == [True, True]
     assert state.plan.revision == 1
     assert daemon.process.poll() is None
 

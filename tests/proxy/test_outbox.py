@@ -1,7 +1,12 @@
 """When what is written leaves."""
 
 import asyncio
+import socket
+import threading
+from typing import Any, cast
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from pointsman.proxy.outbox import Outbox
@@ -23,6 +28,7 @@ class Writer:
             self._kept += 1
         else:
             self._left.append(self._name)
+            self._outbox.wrote()
 
     def flush(self) -> None:
         self._left += [self._name] * self._kept
@@ -44,13 +50,11 @@ async def turn() -> None:
 async def test_where_little_comes_nothing_waits() -> None:
     """One in each turn leaves at once, and so does whatever else it has in that turn."""
     left, a, b, _ = writers()
-    for writer in (a, b, a):
+    for number, writer in enumerate((a, b, a), 1):
         writer.write()
         writer.write()
-        assert left == ["a", "a", "b", "b", "a", "a"][: len(left)]
-        assert len(left) % 2 == 0
+        assert left == ["a", "a", "b", "b", "a", "a"][: 2 * number]
         await turn()
-    assert len(left) == 6
 
 
 async def test_others_of_the_same_turn_leave_at_its_end() -> None:
@@ -88,3 +92,40 @@ async def test_when_it_is_quiet_again_nothing_waits() -> None:
     left.clear()
     b.write()
     assert left == ["b"]
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what comes, and stays in the callback until `read` says that it has been read, or 5 s are over."""
+
+    def __init__(self, read: threading.Event) -> None:
+        self._read = read
+        self.in_time = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+        self.in_time = self._read.wait(5)
+
+
+@pytest.mark.parametrize(
+    "anyio_backend",
+    [("asyncio", {"use_uvloop": uvloop}) for uvloop in (False, True)],
+    ids=["asyncio", "uvloop"],
+)
+async def test_what_is_written_leaves_in_the_write(anyio_backend: Any) -> None:
+    """And not when the callback that writes it is over: whoever waits for it has it while other things are done."""
+    read = threading.Event()
+    echo = Echo(read)
+    server = await asyncio.get_running_loop().create_server(lambda: echo, "127.0.0.1", 0)
+
+    def ask() -> None:
+        with socket.create_connection(server.sockets[0].getsockname(), timeout=10) as asking:
+            asking.sendall(b"hello")
+            assert asking.recv(5) == b"hello"
+            read.set()
+
+    async with server:
+        await anyio.to_thread.run_sync(ask)
+    assert echo.in_time

@@ -49,6 +49,27 @@ def test_a_fault_over_a_whole_answer_falls_over(
     road.check_nothing_is_left()
 
 
+def test_a_fault_in_the_books_costs_no_caller_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole answer has left by then: it is said to be done, and nothing is asked again."""
+    road = Road(max_in_flight=1)
+    monkeypatch.setattr(Ledger, "record", broken)
+    ride = Ride(road).begin()
+    ride.hears(answered(), GOOD, ended=True)
+    assert (ride.asked, ride.caller.end, ride.over, ride.caller.due_s) == ("a", "whole", True, math.inf)
+    road.check_nothing_is_left()
+
+
+def test_a_fault_in_writing_an_answer_falls_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that could not be put together has not left: there may be a better one."""
+    road = Road(max_in_flight=1)
+    ride = Ride(road).begin()
+    monkeypatch.setattr(ride.caller, "whole", once(ride.caller.whole))
+    for _ in "ab":
+        ride.hears(answered(), GOOD, ended=True)
+    assert (ride.asked, ride.caller.end, ride.caller.body) == ("a b", "whole", GOOD)
+    road.check_nothing_is_left()
+
+
 def test_a_fault_over_every_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all targets tried the caller gets the same as if they had all failed."""
     road = Road(max_in_flight=1)

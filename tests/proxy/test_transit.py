@@ -52,6 +52,26 @@ def test_every_target_is_asked_once_and_then_the_caller_is_told() -> None:
     assert (road.counted(), caller.due_s) == ({"outage": 3}, math.inf)
 
 
+def test_an_answer_leaves_before_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller does not wait for the books; they are done when the next request may be taken."""
+    road = Road(max_in_flight=1)
+    ride = Ride(road).begin()
+    counted: list[dict[str, int]] = []
+
+    def noting(original: Callable[..., None]) -> Callable[..., None]:
+        def noted(*args: Any) -> None:
+            counted.append(road.counted())
+            original(*args)
+
+        return noted
+
+    for name in ("whole", "done"):
+        monkeypatch.setattr(ride.caller, name, noting(getattr(ride.caller, name)))
+    ride.hears(answered(), GOOD, ended=True)
+    assert counted == [{}, {"ok": 1}]
+    road.check_nothing_is_left()
+
+
 def test_when_all_are_throttled_the_first_to_be_back_says_when() -> None:
     """Retry-After is the shortest of what the targets asked for."""
     ride = Ride(Road()).begin()

@@ -77,7 +77,11 @@ class ScriptedCaller:
         self._answer(reply.status, reply.lines, reply.body, "reply")
 
     def whole(self, head: Head, lines: bytes, body: bytes) -> None:
-        self._answer(head.status, lines, body, "whole")
+        self._answer(head.status, lines, body, "written")
+
+    def done(self) -> None:
+        assert self.end == "written", "done with what has not been written"
+        self.end = "whole"
 
     def begin(self, head: Head, lines: bytes, *, length: int | None) -> None:
         self._answer(head.status, lines, b"", "")

@@ -20,6 +20,7 @@ from pointsman.cli.common import (
     optional_duration_s,
     print_json,
     run,
+    shown_anew,
     state_of,
     usage,
 )
@@ -143,14 +144,13 @@ async def _look(store: "Store", route: str) -> list[dict[str, Any]]:
 
 async def _watched(look: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
     import anyio  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
 
     from pointsman.cli.ramps import rendered  # noqa: PLC0415
 
-    with Live(console=console(), auto_refresh=False) as live:
+    with shown_anew() as draw:
         while True:
             seen = await look()
-            live.update(rendered(seen), refresh=True)
+            draw(rendered(seen))
             if all(ramp["ended"] for ramp in seen):
                 return
             await anyio.sleep(1)

@@ -8,8 +8,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from pointsman.config.models import Settings
     from pointsman.core.evidence import Verb
@@ -75,8 +75,26 @@ def console() -> "Console":
     """Where text for people goes: coloured on a terminal, plain in a pipe, 80 columns where nobody says."""
     from rich.console import Console  # noqa: PLC0415
 
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            _turn_away()
+            raise typer.Exit
+
     columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 80
-    return Console(highlight=False, soft_wrap=False, width=columns)
+    return Pipe(highlight=False, soft_wrap=False, width=columns)
+
+
+@contextmanager
+def shown_anew() -> "Iterator[Callable[[RenderableType], None]]":
+    """Shows one state of things after the other: each in the place of the last on a terminal, below it in a pipe."""
+    from rich.live import Live  # noqa: PLC0415
+
+    out = console()
+    if not out.is_terminal or out.is_dumb_terminal:
+        yield out.print
+        return
+    with Live(console=out, auto_refresh=False) as live:
+        yield lambda picture: live.update(picture, refresh=True)
 
 
 def tell(text: str) -> None:
@@ -101,7 +119,12 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _turn_away()
+
+
+def _turn_away() -> None:
+    """Nobody reads what we say any more: what is left of it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage(text: str) -> NoReturn:

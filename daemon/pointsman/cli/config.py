@@ -91,8 +91,8 @@ def show(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> Non
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of the file, for editors.
+def schema(output: OutputOption = Output.JSON) -> None:
+    """Print the JSON Schema of the file, for editors: JSON, whatever the output.
 
     The YAML language server and check-jsonschema read it.
     """
@@ -107,7 +107,7 @@ def export(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> N
     """Print the file that would reproduce today.
 
     These settings, with the weights that hold in the store. When it cannot be reached, the weights are the
-    file's, and a line on standard error says so.
+    file's, and a line on standard error says so; another does if this file is not the active configuration.
     """
     settings = load_settings(config)
     run(lambda: _export(settings, output))
@@ -116,27 +116,35 @@ def export(config: ConfigOption = None, output: OutputOption = Output.TEXT) -> N
 async def _export(settings: "Settings", output: Output) -> None:
     from pointsman.config.export import export as to_yaml  # noqa: PLC0415
 
-    baselines, why = await _baselines(settings)
+    baselines, differs, why = await _baselines(settings)
     text = to_yaml(settings, baselines)
     if output is Output.JSON:
         source = "file" if why else "store"
-        print_json({"weights_from": source, "why": why, "yaml": text})
+        print_json({"weights_from": source, "why": why, "file_differs": differs, "yaml": text})
         return
     if why:
         sys.stderr.write(f"The weights are the file's, not the store's: {why}\n")
+    if differs:
+        sys.stderr.write(
+            "The file differs from the active configuration (pointsman config apply --dry-run): "
+            "what is not a weight is the file's.\n"
+        )
     sys.stdout.write(text)
 
 
-async def _baselines(settings: "Settings") -> tuple[dict[str, dict[str, int]], str]:
-    """(route → target → basis points as they hold, "") or ({}, why they are not known)."""
+async def _baselines(settings: "Settings") -> tuple[dict[str, dict[str, int]], bool, str]:
+    """(route → target → basis points as they hold, is another configuration active?, why neither is known)."""
+    from pointsman.config.plan import to_plan  # noqa: PLC0415
+
     try:
         async with opened(settings) as store:
             state = await store.load_state()
     except CommandError as error:
-        return {}, str(error)
+        return {}, False, str(error)
     if state is None:
-        return {}, "no daemon has led here yet"
-    return {route: dict(baseline.shares_bp) for route, baseline in state.baselines.items()}, ""
+        return {}, False, "no daemon has led here yet"
+    differs = state.plan is not None and state.plan.digest != to_plan(settings).digest
+    return {route: dict(baseline.shares_bp) for route, baseline in state.baselines.items()}, differs, ""
 
 
 def _read(path: Path, output: Output) -> "Loaded":

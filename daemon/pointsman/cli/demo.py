@@ -15,7 +15,9 @@ class Form(StrEnum):
 
 
 def demo(
-    duration: Annotated[float, typer.Option(min=30, max=3600, help="Length of the story in seconds.")] = 60.0,
+    duration: Annotated[
+        float, typer.Option(min=30, max=3600, help="Length of the story in seconds; its acts need some 50.")
+    ] = 60.0,
     output: Annotated[Form, typer.Option(help="json: the summary as one document on stdout.")] = Form.TEXT,
 ) -> None:
     """Play an outage against real processes and fake providers, and count what callers notice.

@@ -17,6 +17,7 @@ from pointsman.cli.common import (
     opened,
     print_json,
     run,
+    shown_anew,
     state_of,
     table_of,
     tell,
@@ -61,12 +62,11 @@ def status(
 
     async def show_live() -> None:
         import anyio  # noqa: PLC0415
-        from rich.live import Live  # noqa: PLC0415
 
         async with opened(settings) as store:
-            with Live(console=console(), auto_refresh=False) as live:
+            with shown_anew() as draw:
                 while True:
-                    live.update(_rendered(await _look(settings, store)), refresh=True)
+                    draw(_rendered(await _look(settings, store)))
                     await anyio.sleep(1)
 
     run(show_live if watch and output is Output.TEXT else show)

@@ -14,8 +14,10 @@ from pointsman.config.errors import ConfigError, KeyPath, Problem, dotted
 
 NODES_MAX: Final = 200_000
 TAG: Final = "tag:yaml.org,2002:"
-# Of a stranger's text only single characters may appear in a message: `'@'` yes, `'sk-…'` no.
-_QUOTED: Final = re.compile(r"'[^']{2,}'|\"[^\"]{2,}\"")
+# Of a stranger's text only single characters may appear in a message: `'@'` and `'\\t'` yes, `'sk-…'` no; what is in
+# angle brackets is PyYAML's own word for a token.
+_QUOTED: Final = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_HARMLESS: Final = re.compile(r".|\\(?:[a-z]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})|<[a-z ]+>")
 
 # (kind, pattern, the letters that it may begin with; none: it is empty)
 RESOLVERS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -121,7 +123,7 @@ def parse(text: str, file: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
-        why = _QUOTED.sub("a value", error.problem or "it cannot be parsed")
+        why = _QUOTED.sub(_without_text, error.problem or "it cannot be parsed")
         cure = "check the indentation, the colons and the quotes from this line upwards"
         raise ConfigError([Problem(file, line, "", f"this is not YAML: {why}", cure)]) from None
     except yaml.reader.ReaderError as error:
@@ -132,6 +134,10 @@ def parse(text: str, file: str) -> Document:
         problem = Problem(file, None, "", "the file is nested too deeply, or holds itself", "write it flat")
         raise ConfigError([problem]) from None
     return document
+
+
+def _without_text(quoted: re.Match[str]) -> str:
+    return quoted[0] if _HARMLESS.fullmatch(quoted[1] or quoted[2] or "") else "a value"
 
 
 def _refusal(file: str, node: yaml.Node, text: str, cure: str, path: KeyPath = ()) -> ConfigError:

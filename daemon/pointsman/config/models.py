@@ -29,7 +29,8 @@ class ProbeSettings(Section):
     generate_timeout_s: PositiveSeconds = 10.0
     suspect_gap_s: PositiveSeconds = 2.0
     generate: bool = True
-    generate_max_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
+    # Under 16 some APIs answer 400, and reasoning models with nothing: a healthy target would be ejected.
+    generate_max_tokens: Annotated[int, Field(ge=16, le=4096)] = 16
     budget_usd_per_day: Annotated[float, Field(ge=0)] = 1.0
 
 

@@ -69,7 +69,7 @@ def _empty(declared: Declared) -> Iterator[Finding]:
 
 def _unknown(path: KeyPath, name: str, known: Iterable[str], what: str) -> Iterator[Finding]:
     names = sorted(known)
-    if name in names:
+    if name in names or not names:  # that there is nothing at all is told once, where it should stand
         return
     meant = nearest(name, names)
     cure = (

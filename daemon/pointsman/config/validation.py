@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from pointsman.config import rules
 from pointsman.config.errors import ConfigError, KeyPath, Problem, dotted
 from pointsman.config.models import Settings
-from pointsman.config.wording import explain, path_of
+from pointsman.config.wording import explain, meant_key, path_of
 
 COLLECTIONS: Final = ("providers", "targets", "routes")
 _REPAIRS_MAX: Final = 3
@@ -59,9 +60,8 @@ def validate(data: Mapping[str, Any], origins: Origins, found: tuple[Problem, ..
             break
         except ValidationError as error:
             details = error.errors(include_url=False)
-        for detail in details:
-            problems.append(origins.problem(path_of(detail), *explain(detail)))
-            damaged.add(_entry(path_of(detail)))
+        problems += [origins.problem(path_of(detail), *explain(detail)) for detail in _once(details)]
+        damaged |= {_entry(path_of(detail)) for detail in details}
         _leave_out(remaining, damaged)
     if settings is not None:
         declared = rules.Declared(*(_names(data, section) for section in COLLECTIONS))
@@ -72,6 +72,13 @@ def validate(data: Mapping[str, Any], origins: Origins, found: tuple[Problem, ..
         if not problems:
             return settings
     raise ConfigError(problems)
+
+
+def _once(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the keys that are missing only because they are misspelt: that is one mistake."""
+    unknown = [path_of(detail) for detail in details if detail["type"] == "extra_forbidden"]
+    meant = {(*path[:-1], meant_key(path)) for path in unknown}
+    return [detail for detail in details if detail["type"] != "missing" or path_of(detail) not in meant]
 
 
 def _entry(path: KeyPath) -> KeyPath:

@@ -1,6 +1,7 @@
 """pydantic's errors in this project's words: what is wrong, and a cure, without a text value from the file."""
 
 from collections.abc import Mapping
+from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
@@ -84,12 +85,17 @@ def known_keys(path: KeyPath) -> tuple[str, ...]:
     return tuple(info.alias or name for name, info in model.model_fields.items()) if model else ()
 
 
+def meant_key(path: KeyPath) -> str | None:
+    """The key that an unknown one at `path` was probably meant to be."""
+    return nearest(str(path[-1]), known_keys(path[:-1]))
+
+
 def _unknown_key(path: KeyPath) -> tuple[str, str]:
-    known = known_keys(path[:-1])
-    meant = nearest(str(path[-1]), known)
+    meant = meant_key(path)
     if path[-1] == "<<":
         return "merge keys are not supported", "write the keys out"
-    return "unknown key", f"did you mean {meant}?" if meant else f"remove it; known are {', '.join(known)}"
+    known = ", ".join(known_keys(path[:-1]))
+    return "unknown key", f"did you mean {meant}?" if meant else f"remove it; known are {known}"
 
 
 def _choice(detail: ErrorDetails) -> str:
@@ -117,13 +123,20 @@ def _default(path: KeyPath) -> str:
     return f" (the default is {plain(default)})" if isinstance(default, int | float) else ""
 
 
+def _given(annotation: Any) -> Any:
+    """What stands there if anything does: `X` of `X | None`."""
+    if get_origin(annotation) is UnionType:
+        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+    return annotation
+
+
 def _model_at(path: KeyPath) -> type[BaseModel] | None:
     """The model whose fields stand at `path`, None where there is none (a free mapping, a list, a value)."""
     current: Any = Settings
     for part in path:
         if isinstance(current, type) and issubclass(current, BaseModel):
             info = current.model_fields.get(str(part))
-            current = info.annotation if info else None
+            current = _given(info.annotation) if info else None
         elif get_origin(current) is dict:
             current = get_args(current)[1]
         elif get_origin(current) is tuple:

@@ -73,7 +73,8 @@ class Loop:
     """One tick at a time; `attend` tells the prober what to look at, `own_plan` is what this daemon's file says.
 
     `vouches_s`: for so many seconds a live success spares a provider's targets their paid probe. `record` is given
-    every decision that was acted on; `answers` gives what gates outside have answered.
+    every decision that was acted on; `answers` gives what gates outside have answered. `drift_told`: the digests of the
+    active plan and our own whose difference was told last.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Loop:
         self._unheard: set[str] | None = None
         self._round_over = 0.0
         self._beside_at = 0.0
-        self._drift_told = ""
+        self.drift_told = ("", "")
 
     async def tick(self) -> Decision | None:
         """Decide once and act on it; None on standby. Raises StoreError when the store does not answer."""
@@ -371,10 +372,10 @@ class Loop:
 
     def _tell_drift(self, active: Plan) -> None:
         """Say once how our own file differs from the active configuration."""
-        both = f"{active.digest} {self.own_plan.digest}"
-        if active.digest == self.own_plan.digest or both == self._drift_told:
+        both = (active.digest, self.own_plan.digest)
+        if active.digest == self.own_plan.digest or both == self.drift_told:
             return
-        self._drift_told = both
+        self.drift_told = both
         lines = differences(active, self.own_plan)
         _log.warning(
             "the file is not the active configuration: run `pointsman config apply`, or reload with SIGHUP, "

@@ -154,6 +154,8 @@ class Control:
         if active is not None and active.digest == plan.digest:
             _log.info("reloaded: routing and probing stay as they are")
             return
+        if active is not None:  # how they differ is the reload's to tell, and what comes of it
+            self.loop.drift_told = (active.digest, plan.digest)
         try:
             word = await self._store.say(Verb.APPLY_PLAN, "file", "reload", plan_args(plan))
             answer = await self._store.answer(word, RELOAD_ANSWER_S)

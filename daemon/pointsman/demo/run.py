@@ -35,7 +35,7 @@ async def run(duration_s: float, *, json: bool) -> int:
     except* (StageError, TimeoutError) as errors:
         for error in _leaves(errors):
             why = str(error) or f"nothing happened for too long ({type(error).__name__})"
-            view.console.print(f"the demo could not go on: {why}", style="red", markup=False)
+            view.console.print(f"the demo could not go on: {why}", style="red", markup=False, soft_wrap=True)
     if scope.cancel_called:
         return 130
     if summary is None:

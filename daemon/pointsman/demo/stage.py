@@ -28,6 +28,7 @@ from pointsman.fake import FakeProvider
 from pointsman.store.client import Store
 from pointsman.store.embedded import socket_url
 from pointsman.store.keys import Keys
+from pointsman.store.leash import leashed
 
 PROXIES: Final = ("proxy-1", "proxy-2")
 READY_S: Final = 20.0
@@ -158,7 +159,8 @@ class Stage:
         log = (self.folder / f"{name}.log").open("wb")
         with log:
             self.processes[name] = await anyio.open_process(
-                [sys.executable, "-m", "pointsman", verb, "--config", str(self.config)],
+                # A demo that is killed cannot end them.
+                leashed([sys.executable, "-m", "pointsman", verb, "--config", str(self.config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -169,7 +171,7 @@ class Stage:
 
     async def _ready(self, session: ClientSession, name: str, url: str) -> None:
         with anyio.move_on_after(READY_S):
-            while self.processes[name].returncode is None:
+            while self._ended() is None:
                 try:
                     async with session.get(url) as response:
                         if response.status == 200:
@@ -177,7 +179,15 @@ class Stage:
                 except (ClientError, TimeoutError):
                     pass
                 await anyio.sleep(0.05)
-        raise StageError(f"{name} did not become ready within {READY_S:.0f} s:\n{self.log_tail(name)}")
+        ended = self._ended()
+        what = (
+            f"{name} did not become ready within {READY_S:.0f} s" if ended is None else f"{ended} has ended"
+        )
+        raise StageError(f"{what}:\n{self.log_tail(ended or name)}")
+
+    def _ended(self) -> str | None:
+        """A process that runs no more: without one of them there is nothing to wait for."""
+        return next((name for name, one in self.processes.items() if one.returncode is not None), None)
 
     def log_tail(self, name: str, lines: int = 15) -> str:
         """The end of a process's log."""

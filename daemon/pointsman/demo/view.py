@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pointsman.core.table import Table, percent
 from pointsman.demo.stage import SHORTENED
-from pointsman.demo.summary import Summary
+from pointsman.demo.summary import Event, Summary
 from pointsman.demo.traffic import Tally
 
 BAR: Final = 30
@@ -31,7 +31,7 @@ class View:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.plain = not console.is_terminal
+        self.plain = not console.is_terminal or console.is_dumb_terminal
         self._lines: deque[Text] = deque(maxlen=12)
         self._began = time.monotonic()
         self._status_due = STATUS_EVERY_S
@@ -85,39 +85,56 @@ class View:
     def intro(self) -> None:
         """What is about to be seen, and what is not as in real life."""
         self.console.print(
-            "pointsman demo: five fake providers, a daemon, its store, two proxies, steady traffic."
+            "pointsman demo: five fake providers, a daemon, its store, two proxies, steady traffic.",
+            soft_wrap=True,
         )
         for what, how in SHORTENED.items():
-            self.console.print(f"  shortened: {what} {how}", style="dim", highlight=False)
+            self.console.print(f"  shortened: {what} {how}", style="dim", soft_wrap=True)
 
     def end(self, summary: Summary) -> None:
-        """The figures, for people."""
-        grid = Grid(title="what happened", title_justify="left", show_edge=False, pad_edge=False)
-        for heading in ("event", "detected", "shifted", "recovered", ""):
-            grid.add_column(heading, justify="left" if heading in {"event", ""} else "right")
-        for event in summary.events:
-            streams = f"{event.open_streams} streams were open" if event.open_streams else ""
-            grid.add_row(
-                event.name,
-                _seconds(event.detection_s),
-                _seconds(event.shift_s),
-                _seconds(event.recovery_s),
-                event.note or streams,
-            )
-        self.console.print(grid)
+        """The figures, for people: a table in a terminal, a line for each event elsewhere."""
+        if self.plain:
+            for event in summary.events:
+                self.console.print(Text(f"  {event.name}: {_told(event)}"), soft_wrap=True)
+        else:
+            self._table(summary)
         colour = "green" if not summary.failed else "red"
         self.console.print(
             f"\n{summary.requests} requests in {summary.duration_s:.0f} s, [bold {colour}]{summary.failed} failed[/], "
             f"{summary.broken_streams} streams broken (begun when their provider died), "
             f"{summary.fell_over} served by another target; {summary.tables} tables, the last {summary.table_version}",
-            highlight=False,
+            soft_wrap=True,
         )
         for failure in summary.failures:
-            self.console.print(f"  {failure}", style="red", markup=False)
+            self.console.print(f"  {failure}", style="red", markup=False, soft_wrap=True)
+
+    def _table(self, summary: Summary) -> None:
+        grid = Grid(title="what happened", title_justify="left", show_edge=False, pad_edge=False)
+        for heading in ("event", "detected", "shifted", "took", ""):
+            grid.add_column(heading, justify="left" if heading in {"event", ""} else "right")
+        for event in summary.events:
+            seconds = (_seconds(s) for s in (event.detection_s, event.shift_s, event.recovery_s))
+            grid.add_row(event.name, *seconds, _remark(event))
+        self.console.print(grid)
 
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} s"
+
+
+def _remark(event: Event) -> str:
+    return event.note or (f"{event.open_streams} streams were open" if event.open_streams else "")
+
+
+def _told(event: Event) -> str:
+    """What was measured of an event, in a line."""
+    parts = [
+        event.detection_s is not None and f"detected after {_seconds(event.detection_s)}",
+        event.shift_s is not None and f"shifted {_seconds(event.shift_s)} later",
+        event.recovery_s is not None and f"took {_seconds(event.recovery_s)}",
+        _remark(event),
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _shortened() -> str:

@@ -66,7 +66,7 @@ _CREDENTIAL: Final = Fault.CREDENTIAL
 class Attempt:
     """Its methods return the verdict as soon as there is one, and are not called any more then.
 
-    `recipient` is who hears the provider; `overdue_s`: after so many seconds it is given up if it is lost to `rest`.
+    `recipient` is who hears the provider; `rest`: the targets that may be tried after this one.
     """
 
     __slots__ = (
@@ -94,22 +94,24 @@ class Attempt:
         self._first: Whole | None = None  # the answer that refused the first credential
         self.account = account
 
-    def begin(self, now_s: float, overdue_s: float) -> Verdict | None:
-        """Send the request."""
-        self._look_s = now_s + overdue_s
+    def begin(self, now_s: float, *, moves: bool) -> Verdict | None:
+        """Send the request; one that `moves` is given up when it is overdue and its target lost."""
         self._credential = self._forwarder.preferred.get(self.account.endpoint.provider, 0)
-        return self._send(now_s)
+        return self._send(now_s, moves=moves)
 
-    def _send(self, now_s: float) -> Verdict | None:
-        """One try with one credential."""
+    def _send(self, now_s: float, *, moves: bool = False) -> Verdict | None:
+        """One try with one credential. The request leaves first, and it is worked out then how long to wait."""
         self._began_s = now_s
         self._resent = False
-        self._caller.alarm(min(now_s + self._limit_s, self._look_s))
         try:
             self._put_on_line(fresh=False)
         except Exception:  # the border of an attempt: the next target may have what this one lacks
             log.exception("an attempt failed for a reason of our own", target=self.account.endpoint.target)
             return self.fails(of_wire(Wire.BAD_BODY))
+        target = self.account.endpoint.target
+        overdue_s = self._forwarder.patience_s(self._job, target, self._rest) if moves else math.inf
+        self._look_s = now_s + overdue_s
+        self._caller.alarm(min(now_s + self._limit_s, self._look_s))
         return None
 
     def _put_on_line(self, *, fresh: bool) -> None:

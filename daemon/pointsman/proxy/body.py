@@ -69,6 +69,7 @@ class _Loose(Struct):
 
 _decoded: Final = msgspec.json.decode
 _LOOSE: Final = msgspec.json.Decoder(_Loose)
+_TRUE: Final = Raw(b"true")
 _TOP: Final = msgspec.json.Decoder(dict[str, Raw])
 # Every repetition is possessive: a body is read once, whatever is in it, and nothing is remembered to go back to.
 _KEY: Final = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+')
@@ -130,8 +131,7 @@ def _cut(body: bytes) -> tuple[Place | None, bytes]:
 
 
 def _head(body: bytes, loose: _Loose, model: str, places: list[Place]) -> Head:
-    streamed = bool(loose.stream) and bytes(loose.stream) == b"true"
-    head = Head(model, places, stream=streamed, file=_has_file(body))
+    head = Head(model, places, stream=loose.stream == _TRUE, file=_has_file(body))
     if loose.previous_response_id:
         head.previous_response_id = _text(loose.previous_response_id)
     if loose.conversation:
@@ -151,7 +151,7 @@ def _has_file(body: bytes) -> bool:
         place = body.find(b"_", place + 1)
         if place < 0:
             return False
-        if body.startswith(b"file_id", place - 4):
+        if body[max(0, place - 4) : place + 3] == b"file_id":
             break
     return _FILE.search(body, max(0, place - 5)) is not None
 

@@ -179,8 +179,8 @@ class CallerConnection(asyncio.Protocol):
         self._transit = transit
         transit.begin(monotonic())
 
-    def _done(self) -> None:
-        """The present request is answered."""
+    def done(self) -> None:
+        """The present request is answered: the next one may be taken."""
         self._transit = None
         if self._active is None:
             return
@@ -224,8 +224,10 @@ class CallerConnection(asyncio.Protocol):
     def _put(self, data: bytes) -> None:
         if self._out or self._desk.outbox.holds(self):
             self._out.append(data)
-        elif not self._transport.is_closing():
-            self._transport.write(data)
+        else:
+            if not self._transport.is_closing():
+                self._transport.write(data)
+            self._desk.outbox.wrote()
 
     def flush(self) -> None:
         """Write what has been held back."""
@@ -245,7 +247,7 @@ class CallerConnection(asyncio.Protocol):
     def reply(self, reply: Reply) -> None:
         """An answer of the proxy's own."""
         self._write_reply(reply)
-        self._done()
+        self.done()
 
     def _write_reply(self, reply: Reply) -> None:
         lines = b"%bServer: pointsman\r\nDate: %b\r\nContent-Type: %b\r\n" % (
@@ -261,7 +263,6 @@ class CallerConnection(asyncio.Protocol):
             lines += _SERVER
         known = head.length if self._is_head else len(body)
         self._write(head.status, head.reason, lines, body, known)
-        self._done()
 
     @property
     def _is_head(self) -> bool:
@@ -303,12 +304,12 @@ class CallerConnection(asyncio.Protocol):
         """Its end."""
         if self._chunked:
             self._put(LAST_CHUNK)
-        self._done()
+        self.done()
 
     def cut(self) -> None:
         """It ends, and must not be taken for whole: what was written still goes out, its framing stays open."""
         self._ending = True
-        self._done()
+        self.done()
 
     def alarm(self, due_s: float) -> None:
         """Ring the transit at `due_s`."""

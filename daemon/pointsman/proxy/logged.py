@@ -69,7 +69,7 @@ class _Entry:
 
 
 class LoggedConnection(CallerConnection):
-    """Writes a line for each request, before the end of its answer leaves."""
+    """Writes a line for each request, once its answer has left."""
 
     def __init__(self, desk: "LoggedFront") -> None:
         super().__init__(desk)
@@ -107,15 +107,17 @@ class LoggedConnection(CallerConnection):
         if self.entry is not None:
             self.entry.status = reply.status
             self.entry.bytes_out = self._body(reply.status, len(reply.body))
-            self._over("whole")
         super().reply(reply)
 
     def whole(self, head: Head, lines: bytes, body: bytes) -> None:
         if self.entry is not None:
             self.entry.answered(head, lines)
             self.entry.bytes_out = self._body(head.status, len(body))
-            self._over("whole")
         super().whole(head, lines, body)
+
+    def done(self) -> None:
+        self._over("whole")  # unless another end has been told
+        super().done()
 
     def begin(self, head: Head, lines: bytes, *, length: int | None) -> None:
         if self.entry is not None:
@@ -127,10 +129,6 @@ class LoggedConnection(CallerConnection):
         if self.entry is not None:
             self.entry.bytes_out += len(data)
         super().send(data)
-
-    def finish(self) -> None:
-        self._over("whole")
-        super().finish()
 
     def cut(self) -> None:
         self._over("cut")

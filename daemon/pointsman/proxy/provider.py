@@ -41,10 +41,10 @@ class ProviderConnection(asyncio.Protocol):
         self._out = b""  # written at the end of this turn of the loop
         self._unsent: list[memoryview] = []
         self.idle_since_s = 0.0
-        self._reset(is_head=False)
+        self._is_head = False
+        self._reset()
 
-    def _reset(self, *, is_head: bool) -> None:
-        self._is_head = is_head
+    def _reset(self) -> None:
         self._reason = b""
         self._taken = Taken(to_caller=True)
         self._parts: list[bytes] = []
@@ -63,10 +63,9 @@ class ProviderConnection(asyncio.Protocol):
 
     def send(self, recipient: Recipient, head: bytes, body: Pieces, *, is_head: bool) -> None:
         """Send a request. The connection is this transit's until its answer has ended, or is dropped."""
-        if self._uses:
-            self._reset(is_head=is_head)
-        else:
-            self._is_head = is_head
+        if self._received:  # the answer before is only being passed on
+            self._reset()
+        self._is_head = is_head
         self._recipient = recipient
         self._uses += 1
         if sum_of(body) <= _PIECE_BYTES:
@@ -75,6 +74,7 @@ class ProviderConnection(asyncio.Protocol):
                 self._out = out
             else:
                 self._transport.write(out)
+                self._pool.outbox.wrote()
         else:
             self._transport.write(head)
             self._unsent = [memoryview(piece) for piece in body]
@@ -162,6 +162,8 @@ class ProviderConnection(asyncio.Protocol):
             if ended:
                 self._free()
             recipient.heard(None if told else head, data, monotonic(), ended=ended)
+            if ended and self._recipient is None:
+                self._reset()
 
     def _give_up(self, recipient: Recipient) -> None:
         """What comes cannot be read; what came before it still counts."""

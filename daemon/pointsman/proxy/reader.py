@@ -125,10 +125,10 @@ class RequestReader:
         while data and self.objection is None:
             known = self._known
             at = end = length = 0
-            if known is not None and data.startswith(known[0]):
+            if known is not None and data[: len(known[0])] == known[0]:
                 at = len(known[0])
                 length, end = digits(data, at, _DIGITS_MAX)
-            if known is None or end == at or not data.startswith(known[1], end):
+            if known is None or end == at or data[end : end + len(known[1])] != known[1]:
                 if not self._knows(data):
                     return data
                 continue

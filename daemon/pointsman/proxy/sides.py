@@ -13,7 +13,7 @@ from pointsman.proxy.routing import Origin
 
 
 class Caller(Protocol):
-    """The caller's side. Exactly one of `reply`, `whole` and `begin` … (`finish` or `cut`) is said."""
+    """The caller's side. Exactly one of `reply`, `whole` … `done` and `begin` … (`finish` or `cut`) is said."""
 
     @property
     def paused(self) -> bool:
@@ -23,7 +23,10 @@ class Caller(Protocol):
         """An answer of the proxy's own."""
 
     def whole(self, head: Head, lines: bytes, body: bytes) -> None:
-        """A provider's answer that is complete; `lines` are its headers but for the framing."""
+        """A provider's answer that is complete leaves; `lines` are its headers but for the framing."""
+
+    def done(self) -> None:
+        """All is said and done about it: the next request may be taken."""
 
     def begin(self, head: Head, lines: bytes, *, length: int | None) -> None:
         """An answer begins; `length` in bytes of its body, None: not known beforehand."""

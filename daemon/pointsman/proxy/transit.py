@@ -118,12 +118,10 @@ class Transit:
             reason = f"fell over: {tried[-1].target} {tried[-1].outcome.detail}" if tried else chosen.reason
             trial, stamp = (False, "") if tried else (chosen.trial, chosen.ramp)
             rest = targets[number + 1 :]
-            moves = self._way is _MOVES
-            overdue_s = forwarder.patience_s(job, endpoint.target, rest) if moves else math.inf
             account = forwarder.books.open(job, endpoint, reason, self._span, trial=trial, stamp=stamp)
             attempt = Attempt(forwarder, self._providers, self._caller, self, job, account, rest)
             self._attempt = attempt
-            verdict = attempt.begin(now_s, overdue_s)
+            verdict = attempt.begin(now_s, moves=self._way is _MOVES)
             if verdict is None or not self._failed_with(verdict, now_s):
                 return
 
@@ -209,14 +207,19 @@ class Transit:
     # --- passing on
 
     def _pass_whole(self, answer: Whole, account: Account) -> None:
-        account.close(answer.outcome)
-        job, head = self._job, answer.head
-        if answer.ok:
-            made = lenient.text(answer.id) if job.makes_responses else ""
-            self._forwarder.made(job, account.endpoint.target, made)
-        lines = answer_lines(head, job, account, self._number)  # what fails before the end still falls over
-        self._over(head.status)
-        self._caller.whole(head, lines, answer.body)
+        """The answer leaves before it is entered in the books, for which its caller need not wait."""
+        job, head, caller = self._job, answer.head, self._caller
+        lines = answer_lines(head, job, account, self._number)
+        caller.whole(head, lines, answer.body)  # what fails so far still falls over
+        self.state = _OVER
+        try:
+            account.close(answer.outcome)
+            if answer.ok:
+                made = lenient.text(answer.id) if job.makes_responses else ""
+                self._forwarder.made(job, account.endpoint.target, made)
+        finally:
+            self._over(head.status)
+            caller.done()
 
     def _pass_on(self, begun: Begun, now_s: float) -> None:
         """The answer has begun, and so there is no other any more."""

@@ -17,7 +17,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.parse
@@ -31,8 +30,8 @@ import anyio
 from anyio.abc import Process
 
 from pointsman import logs
-from pointsman.store import leash
 from pointsman.store.errors import StoreError
+from pointsman.store.leash import leashed
 
 _log = logs.get("store")
 
@@ -185,7 +184,7 @@ class EmbeddedStore:
         await self._end_leftover(socket)
         command = [str(self._binary), *_options(self._folder, socket)]
         self._child = await anyio.open_process(
-            [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+            leashed(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -130,7 +130,7 @@ class Wire:
             error.__cause__, redis_errors.RedisError
         ):
             error = error.__cause__
-        text = str(error).strip()
+        text = str(error).strip().rstrip(".")  # more comes after it
         for secret in self._secrets:
             text = text.replace(secret, _HIDDEN)
         match error:
