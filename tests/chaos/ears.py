@@ -75,6 +75,26 @@ async def parrot() -> AsyncIterator[Heard]:
         yield heard
 
 
+@asynccontextmanager
+async def board() -> AsyncIterator[Heard]:
+    """A gate that lets a ramp begin and then holds it, and repeats the credential that it was asked with."""
+    heard = Heard()
+
+    async def repeat(request: web.Request) -> web.Response:
+        key = request.headers.get("authorization", "")
+        heard.headers += str(dict(request.headers))
+        told = await request.read()
+        heard.bodies += told
+        heard.requests += 1
+        verdict = "pass" if b'"phase":"precheck"' in told else "hold"
+        return web.json_response({"verdict": verdict, "reason": f"you are {key}"})
+
+    app = web.Application()
+    app.router.add_post("/ramps", repeat)
+    async with serving(app, heard):
+        yield heard
+
+
 async def everything_stored(url: str, password: str) -> AsyncIterator[tuple[str, bytes]]:
     """(key, key and value as bytes) of every key of the store, whatever its type."""
     async with redis.asyncio.Redis.from_url(url, password=password) as client:

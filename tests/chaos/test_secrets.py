@@ -6,17 +6,19 @@ import json
 import signal
 import urllib.parse
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import anyio
 import pytest
-from ears import Heard, every_file, everything_stored, otlp_receiver, parrot
+from ears import Heard, board, every_file, everything_stored, otlp_receiver, parrot
 from installation import Vault
 from processes import processes_of
 from storm import LEASE, Storm, storm
 
+from pointsman.config.caller_keys import hashed
 from pointsman.fake.faults import Fault, Kind
 from pointsman.fake.ledger import digest
 from pointsman.store.keys import Keys
@@ -28,13 +30,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
 OURS = {
     name: f"planted{number}ours{'x7Qv' * 6}"
     for number, name in enumerate(
-        ("bedrock", "google", "meta", "anthropic", "openrouter", "retired", "parrot", "store", "otlp")
+        (
+            *("bedrock", "google", "meta", "anthropic", "openrouter", "retired", "parrot", "store", "otlp"),
+            *("gate", "synthetic"),
+        )
     )
 }
 CALLERS = {
     name: f"planted{number}theirs{'k3Wz' * 6}"
     for number, name in enumerate(
-        ("authorization", "x-api-key", "cookie", "query", "prompt", "user", "header")
+        ("authorization", "x-api-key", "cookie", "query", "prompt", "user", "header", "stranger")
     )
 }
 SECRETS = {**OURS, **{f"caller's {name}": secret for name, secret in CALLERS.items()}}
@@ -107,6 +112,38 @@ def parroted(url: str) -> dict[str, dict[str, Any]]:
     }
 
 
+# Who is let in: the callers below with either of their keys, the storm's own, and what the daemon asks for by itself.
+LET_IN = {
+    "by-bearer": CALLERS["authorization"],
+    "by-header": CALLERS["x-api-key"],
+    "storm": "a-callers-key",
+    "synthetic": OURS["synthetic"],
+}
+
+
+def guarded(gate_url: str) -> dict[str, dict[str, Any]]:
+    """Proxies with keys and access logs; canaries with a gate outside, and with traffic made for them."""
+    gate = {"name": "board", "kind": "webhook", "url": f"{gate_url}/ramps", "interval_s": 0.5}
+    return {
+        "proxy": {
+            "keys": {name: hashed(key) for name, key in LET_IN.items()},
+            "synthetic_key": "env:CHAOS_SYNTHETIC",
+            "access_log": True,
+        },
+        "ramp": {"canary": {"gates": [gate | {"credential": "env:CHAOS_GATE"}], "synthetic": True}},
+    }
+
+
+async def canary(run: Storm, gate: Heard) -> None:
+    """A canary on the route that is well, until its gate has been told of a step, and its own requests are answered."""
+    start = "canary start claude --from anthropic --to openrouter --reason trial"
+    answer = await run.cli(*start.split())
+    assert answer.code == 0, answer
+    # What it said is what is told of the ramp from then on.
+    await eventually(lambda: b"board: you are" in gate.bodies, 30.0)
+    await eventually(lambda: '"key":"synthetic"' in run.here.logs(), 30.0)
+
+
 HEADERS = {
     "authorization": f"Bearer {CALLERS['authorization']}",
     "x-api-key": CALLERS["x-api-key"],
@@ -118,7 +155,12 @@ QUERIES = [f"?{name}={CALLERS['query']}" for name in ("key", "api_key", "access_
 
 
 async def ask(
-    run: Storm, leaks: Leaks, *, model: str = "chat", path: str = "/v1/chat/completions"
+    run: Storm,
+    leaks: Leaks,
+    *,
+    model: str = "chat",
+    path: str = "/v1/chat/completions",
+    headers: Mapping[str, str] = HEADERS,
 ) -> set[int]:
     """A caller with secrets everywhere asks each proxy, streamed and not; what comes back is looked through."""
     statuses: set[int] = set()
@@ -131,7 +173,7 @@ async def ask(
     broken = f'{{"model": "chat", "messages": "{CALLERS["prompt"]}'
 
     async def post(url: str, body: str) -> int:
-        async with session.post(url, data=body, headers=HEADERS) as response:
+        async with session.post(url, data=body, headers=headers) as response:
             told = f"{response.reason} {dict(response.headers)} ".encode() + await response.read()
             leaks.look("answer", f"{response.status} of {path} for {model}", told)
             return response.status
@@ -167,6 +209,10 @@ async def misfortunes(run: Storm, leaks: Leaks) -> dict[str, set[int]]:
     seen["refuse"] = await ask(run, leaks)
     for provider in CHAT:
         fakes[provider].revive()
+    stranger = dict.fromkeys(("x-api-key", "api-key"), CALLERS["stranger"])
+    seen["stranger"] = await ask(
+        run, leaks, headers=stranger | {"authorization": f"Bearer {CALLERS['stranger']}"}
+    )
     seen["parrot"] = await ask(run, leaks, model="parrot")
     seen["unknown"] = await ask(run, leaks, model="nobody") | set(await ask(run, leaks, path="/v1/nothing"))
     return seen
@@ -177,6 +223,9 @@ COMMANDS = (
     "status --output json",
     "explain chat",
     "explain parrot --output json",
+    "explain claude --output json",
+    "canary status",
+    "canary status --output json",
     "explain parrot --at now --output json",
     "replay --output json",
     "weights show --output json",
@@ -226,12 +275,13 @@ async def commands(run: Storm, leaks: Leaks) -> dict[str, int]:
 async def test_a_secret_is_nowhere_but_where_it_belongs(folder: Path) -> None:
     """Keys, passwords, callers' own secrets: in no key, log, span, answer, URL, command's output, state file."""
     leaks = Leaks()
-    async with otlp_receiver() as otlp, parrot() as bird:
+    async with otlp_receiver() as otlp, parrot() as bird, board() as gate:
         async with storm(
             folder,
             per_s=10.0,
             vault=vault(folder / "secrets"),
             **parroted(bird.url),
+            **guarded(gate.url),
             store={"password": "env:E2E_STORE_PASSWORD"},
             control=LEASE,
             timeouts=TIMEOUTS,
@@ -240,6 +290,7 @@ async def test_a_secret_is_nowhere_but_where_it_belongs(folder: Path) -> None:
             telemetry={"otlp_endpoint": otlp.url, "sample_ratio": 1.0, "log_level": "debug"},
         ) as run:
             seen = await misfortunes(run, leaks)
+            await canary(run, gate)
             codes = await commands(run, leaks)
             for process in (*run.here.daemons.values(), *run.here.proxies.values()):
                 process.signal(signal.SIGHUP)
@@ -248,12 +299,7 @@ async def test_a_secret_is_nowhere_but_where_it_belongs(folder: Path) -> None:
             for command in processes_of(folder).values():
                 leaks.look("process", what(command), command)
             arrived = {name: dict(fake.requests.by_credential) for name, fake in run.here.fakes.items()}
-            for name, fake in run.here.fakes.items():
-                for request in fake.requests.seen:
-                    leaks.look("URL", name, urllib.parse.unquote(request.target))
-                    # Credentials are kept as digests there.
-                    leaks.look("headers", name, str(request.headers))
-                    assert not request.header("cookie")
+            look_at_requests(run, leaks)
             await eventually(lambda: spans_of(otlp) >= SPANS, 15.0)
         # The processes have ended: their last words and spans are there.
         leaks.look("spans", "all", otlp.bodies)
@@ -268,8 +314,19 @@ async def test_a_secret_is_nowhere_but_where_it_belongs(folder: Path) -> None:
     assert OURS["parrot"] in bird.headers
     assert not any(secret in bird.headers for secret in CALLERS.values())
     assert OURS["otlp"] in otlp.headers
+    assert OURS["gate"] in gate.headers
+    assert [s for s in SECRETS.values() if s.encode() in gate.bodies] == []
     assert seen == MET
     assert {place: code for place, code in codes.items() if code} == REFUSED
+
+
+def look_at_requests(run: Storm, leaks: Leaks) -> None:
+    """What came to the providers; credentials are kept as digests there."""
+    for name, fake in run.here.fakes.items():
+        for request in fake.requests.seen:
+            leaks.look("URL", name, urllib.parse.unquote(request.target))
+            leaks.look("headers", name, str(request.headers))
+            assert not request.header("cookie")
 
 
 def what(command: str) -> str:
@@ -279,7 +336,9 @@ def what(command: str) -> str:
 
 SENT = {name: (name,) for name in ("bedrock", "google", "meta", "anthropic")}
 SENT["openrouter"] = ("retired", "openrouter")
-MET = {"well": {200}, "unknown": {404}} | {name: {502} for name in ("401", "500", "hang", "refuse", "parrot")}
+MET = {"well": {200}, "unknown": {404}, "stranger": {401}} | {
+    name: {502} for name in ("401", "500", "hang", "refuse", "parrot")
+}
 REFUSED = {
     "provider test parrot": 1,
     "provider test parrot --output json": 1,
@@ -296,7 +355,7 @@ CHAT_PATH = "/v1/chat/completions"
 # What has to be looked through, by kind: without it, finding nothing says nothing.
 DUE = {
     "answer": {
-        *(f"{status} of {CHAT_PATH} for chat" for status in (200, 400, 502)),
+        *(f"{status} of {CHAT_PATH} for chat" for status in (200, 400, 401, 502)),
         "200 of /v1/messages for claude",
         f"502 of {CHAT_PATH} for parrot",
         f"404 of {CHAT_PATH} for nobody",
@@ -306,7 +365,10 @@ DUE = {
     "key": {
         *(
             getattr(KEYS, name)
-            for name in ("lease", "epoch", "state", "table", "history", "proxies", "events")
+            for name in (
+                *("lease", "epoch", "state", "table", "history", "revisions"),
+                *("proxies", "words", "events", "records"),
+            )
         ),
         *(KEYS.report(name) for name in ("proxy-1", "proxy-2")),
     },

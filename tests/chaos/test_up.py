@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import anyio
 import pytest
 import yaml
+from callers import Callers
 from ears import Heard, otlp_receiver
 from installation import Process
 from msgspec import Struct
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from processes import end_processes_of, processes_of
-from storm import Measured, cli, local_status
+from storm import Measured, cli, local_status, proxies_went_back
 
 from pointsman.fake import FakeProvider
 from pointsman.store.client import Store
@@ -36,6 +38,7 @@ class Up(Struct):
     config: Path
     env: dict[str, str]
     traces: Heard
+    url: str
 
     async def ready(self) -> None:
         async def leads() -> bool:
@@ -72,7 +75,7 @@ async def up(folder: Path) -> AsyncIterator[Up]:
             "targets": targets,
             "routes": {"chat": {"weights": {"large": 60, "small": 40}}},
             "control": {"listen": "127.0.0.1:0", "lease_ttl_s": 3.0},
-            "proxy": {"listen": f"127.0.0.1:{free_port()}", "name": "one"},
+            "proxy": {"listen": (listen := f"127.0.0.1:{free_port()}"), "name": "one"},
             "telemetry": {"otlp_endpoint": traces.url},
         }
         config.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -81,7 +84,7 @@ async def up(folder: Path) -> AsyncIterator[Up]:
         process.start()
         url = socket_url(state_dir)
         async with Store.connect(url, Keys("pointsman", "development", "default"), timeout_s=1.0) as store:
-            made = Up(process, store, state_dir, config, env, traces)
+            made = Up(process, store, state_dir, config, env, traces, f"http://{listen}")
             try:
                 await made.ready()
                 yield made
@@ -120,11 +123,9 @@ async def test_a_killed_up_leaves_no_store_behind_and_loses_nothing(
 
 
 async def test_a_killed_store_of_up_is_brought_up_again(up: Up, folder: Path, measured: Measured) -> None:
-    """kill -9 of the embedded store: `up` starts another, with everything in it, and leads on."""
+    """kill -9 of the embedded store: `up` starts another, with everything in it, and leads on; no request fails."""
     before, table = await up.store.leader(), await up.store.table()
     (child,) = [pid for pid, command in processes_of(folder).items() if "valkey" in command]
-    os.kill(child, signal.SIGKILL)
-    began = time.monotonic()
 
     async def another() -> bool:
         try:
@@ -133,8 +134,13 @@ async def test_a_killed_store_of_up_is_brought_up_again(up: Up, folder: Path, me
             return False
         return leader is not None and child not in processes_of(folder)
 
-    await eventually(another, 10.0)
-    measured("back_s", time.monotonic() - began)
+    async with Callers.of([up.url]) as callers, anyio.create_task_group() as traffic:
+        traffic.start_soon(lambda: callers.send_many(120, per_s=40))
+        await callers.more(20)
+        os.kill(child, signal.SIGKILL)
+        began = time.monotonic()
+        await eventually(another, 10.0)
+        measured("back_s", time.monotonic() - began)
     after, leader = await up.store.table(), await up.store.leader()
 
     assert before is not None
@@ -142,6 +148,8 @@ async def test_a_killed_store_of_up_is_brought_up_again(up: Up, folder: Path, me
     assert after is not None
     assert table is not None
     assert up.process.running
+    assert (callers.tally.ok, callers.tally.failed) == (120, [])
+    assert proxies_went_back(callers) == []
     assert leader.owner == before.owner
     assert after.table_version >= table.table_version
 

@@ -100,6 +100,23 @@ async def test_a_webhook_is_told_the_ramp_and_its_word_is_taken(
     assert b"board-secret-1" not in body
 
 
+async def test_a_webhook_that_repeats_its_credential_is_not_quoted(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says becomes evidence, which is stored and shown: the credential in it does not."""
+    monkeypatch.setenv("BOARD_TOKEN", "boardPlanted7Qv")
+    board.reply = lambda request: web.json_response(
+        {"verdict": "hold", "reason": f"you are {request.headers['authorization']}, and you wait"}
+    )
+    gate = {"name": "board", "kind": "webhook", "url": board.url, "credential": "env:BOARD_TOKEN"}
+    answer = await answered(tmp_path, gate)
+
+    assert answer.verdict is Verdict.HOLD
+    assert "boardPlanted7Qv" in board.asked[0][1]["Authorization"]
+    assert "boardPlanted7Qv" not in answer.why
+    assert "and you wait" in answer.why
+
+
 @pytest.mark.parametrize(
     ("value", "verdict"), [("0.01", Verdict.PASS), ("0.05", Verdict.HOLD), ("0.5", Verdict.ABORT)]
 )

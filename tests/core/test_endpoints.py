@@ -16,6 +16,7 @@ from pointsman.core.endpoints import join
         ("https://h/api/v1", "anthropic", "/v1/messages", "https://h/api/v1/messages"),
         ("https://h:8443", "anthropic", "/v1/messages", "https://h:8443/v1/messages"),
         ("https://h/v1", "openai", "/other", "https://h/v1/other"),
+        ("https://h/v1", "openai", "/v1beta/models", "https://h/v1/v1beta/models"),
     ],
 )
 def test_a_version_never_appears_twice(base_url: str, family: str, path: str, url: str) -> None:

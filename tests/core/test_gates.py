@@ -67,6 +67,7 @@ def test_dwell() -> None:
     """A step is over once it was watched for its time."""
     assert told(dwell(sight(begun(watched_s=59.9)))) == (HOLD, "watched for 60 of 60 s")
     assert told(dwell(sight(begun(watched_s=60.0)))) == (PASS, "watched for 60 s")
+    assert dwell(sight(begun(watched_s=20.0))).data == {"watched_s": 20.0, "needed_s": 60.0}
 
 
 def test_the_dwell_of_a_bake() -> None:

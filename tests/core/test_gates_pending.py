@@ -24,6 +24,18 @@ def test_pending(overdue: dict[str, int], verdict: Verdict) -> None:
     assert pending(sight(RAMP, overdue=overdue)).verdict is verdict
 
 
+def test_a_side_without_answers_counts_as_one() -> None:
+    """Nothing can be divided by no answers: the control is compared as if the moved side had one."""
+    assert (
+        pending(sight(seen(begun(), (0, 0), (10, 0)), overdue={"google": 1, "bedrock": 9})).verdict
+        is Verdict.HOLD
+    )
+    assert (
+        pending(sight(seen(begun(), (0, 0), (8, 0)), overdue={"google": 1, "bedrock": 9})).verdict
+        is Verdict.PASS
+    )
+
+
 def test_pending_with_no_answer_yet() -> None:
     """A side that has answered nothing at all and hangs is held."""
     found = pending(sight(begun(), overdue={"google": 3}))

@@ -4,7 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from pointsman.core.ramp_model import (
+    CANARY_STEPS,
     ENDED,
+    FAILBACK_STEPS,
+    FAILOVER_STEPS,
     Calendar,
     ExternalGate,
     ExternalKind,
@@ -31,6 +34,20 @@ TOLD = "canary on chat (bedrock → google)"
 
 
 # --- precheck
+
+
+def test_the_steps_of_the_runbooks() -> None:
+    """5, 10, 25, 50, 75, 100 % with five minutes first and two then; failbacks and failovers have their own."""
+    told = [
+        [(step.progress_bp / 100, step.hold_s, step.samples) for step in steps]
+        for steps in (CANARY_STEPS, FAILBACK_STEPS, FAILOVER_STEPS)
+    ]
+
+    assert told == [
+        [(5, 300, 60), (10, 120, 150), (25, 120, 300), (50, 120, 300), (75, 120, 300), (100, 0, 0)],
+        [(10, 180, 60), (25, 180, 150), (50, 180, 300), (75, 180, 300), (100, 0, 0)],
+        [(50, 60, 20), (75, 60, 20), (100, 0, 0)],
+    ]
 
 
 def test_it_begins() -> None:

@@ -165,6 +165,7 @@ def approving(**fields: Any) -> RolloutWorld:
 def test_a_person_is_asked() -> None:
     """Every criterion is go, and still nobody but a person makes the stage go."""
     world = approving()
+    assert world.now_s - world.one.since_s < 60.0
     assert world.told("rollout.approval") == [
         "rollout gateway in development waits for a person: every criterion is go (watched for 4 h; 0 requests)"
     ]

@@ -192,6 +192,16 @@ def test_the_last_target_is_not_drained(world: World) -> None:
     assert said(world, Verb.DRAIN, target="bedrock") == (True, "bedrock drained")
 
 
+def test_a_target_that_is_being_drained_is_none_that_is_left(world: World) -> None:
+    """It serves for a while yet, and then nobody would."""
+    said(world, Verb.DRAIN, target="meta", over_s=600.0)
+
+    assert said(world, Verb.DRAIN, target="google") == (
+        False,
+        "google is the last target of small that may serve: undrain meta (it is being drained) first",
+    )
+
+
 def test_drain_twice(world: World) -> None:
     """Draining again is obeyed, if there is another left."""
     said(world, Verb.DRAIN, target="meta")

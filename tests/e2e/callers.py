@@ -20,9 +20,10 @@ PROMPT: Any = [{"role": "user", "content": "Why do trains need points?"}]
 
 class Tally(Struct):
     """`failed` are requests that had not begun to stream; `broken` are streams whose SDK raised in the middle;
-    `silent` are streams that ended as if they were whole and were not."""
+    `silent` are streams that ended as if they were whole and were not. `streams` were asked for, of all `requests`."""
 
     ok: int = 0
+    streams: int = 0
     failed: list[str] = field(default_factory=list)
     broken: int = 0
     silent: int = 0
@@ -101,6 +102,7 @@ class Callers:
         began = time.monotonic()
         events: list[Any] = []
         self._open += 1
+        self.tally.streams += stream
         try:
             if route == "claude":
                 ended = await _messages(messages, stream, events)

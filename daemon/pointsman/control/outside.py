@@ -104,6 +104,8 @@ class Outside:
                 why = f"cannot be asked: {type(error).__name__}"
             except (UnclearError, SecretError) as error:
                 why = str(error)
+            # It goes into the state, events and records: whoever answers may repeat what it was sent.
+            why = logs.redact(why)
             span.set_attribute(telemetry.REASON, f"{verdict.value}: {why}")
         self._answers[ramp.id, gate.name] = GateAnswer(
             ramp=ramp.id, gate=gate.name, verdict=verdict, why=why[:REASON_LENGTH_MAX], at_s=self._clock()

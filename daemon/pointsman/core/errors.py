@@ -111,9 +111,10 @@ _CAPACITY_CODES: Final = frozenset({"ramp_limit_exceeded", "slow_down", "ModelNo
 _FILTER_CODES: Final = frozenset(
     {"content_filter", "content_policy_violation", "image_content_policy_violation", "moderation"}
 )
-# A code is words and short numbers. A key has digits between its letters, or is longer than any word.
+# A code is words and short numbers: "model_not_found", "ThrottlingException", "error-1113". A key has digits between
+# its letters, or is longer than any word.
 _NAME: Final = re.compile(r"(?:[A-Za-z]{1,40}\d{0,3}|\d{1,4})(?:[_.-]+(?:[A-Za-z]{1,40}\d{0,3}|\d{1,4}))*")
-_NAME_MAX: Final = 60
+_NAME_LENGTH_MAX: Final = 60
 # The type or the code of an error event in a stream → the status that it stands for.
 _STATUS_OF_NAME: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -187,7 +188,8 @@ def of_response(
         return of_stream_error(error, headers, now_s=now_s)
     kind, code = _kind_and_code(error, headers)
     fault = _fault(status, kind, code, headers, error)
-    detail = f"HTTP {status}" + (f" {code or kind}" if code or kind else "")
+    named = _spoken(code) or _spoken(kind)
+    detail = f"HTTP {status}" + (f" {named}" if named else "")
     wait_s = retry_after_s(headers, error, now_s=now_s)
     return Outcome(fault, detail, status, wait_s)
 
@@ -198,10 +200,10 @@ def of_stream_error(
     """The outcome of an error event (or an error inside a 200): classed as the status that it names."""
     inner = _error_of(error) or (error if isinstance(error, dict) else {})
     kind, code = _kind_and_code(inner, {})
-    numeric = int(code) if code.isdigit() else 0
+    numeric = int(code) if code.isdigit() and len(code) == 3 else 0
     status = numeric or _status_named(code, kind)
     fault = _fault(status, kind, code, headers or {}, inner)
-    named = kind if numeric else (code or kind)
+    named = ("" if numeric else _spoken(code)) or _spoken(kind)
     detail = f"error event {named or status}"
     return Outcome(fault, detail, status, retry_after_s(headers or {}, inner, now_s=now_s))
 
@@ -239,9 +241,13 @@ def _kind_and_code(error: Mapping[str, Any] | None, headers: Mapping[str, str]) 
 
 
 def _short(text: object) -> str:
-    """A code fit for a log, "" for what is none: a stranger may write anything there, be it the key that was sent."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "", str(text)[:200])
-    return name if _NAME.fullmatch(name) and len(name) <= _NAME_MAX else ""
+    """A stranger's text as a code: cut, and with ? for anything but a name's characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "?", str(text).strip())[: _NAME_LENGTH_MAX + 1]
+
+
+def _spoken(code: str) -> str:
+    """`code` where people may read it, "" if it is no name: a provider may repeat the key that it was sent."""
+    return code if len(code) <= _NAME_LENGTH_MAX and _NAME.fullmatch(code) else ""
 
 
 def _fault(
