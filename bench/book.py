@@ -1,6 +1,7 @@
 """What a run of the proxy's bench has found, and the sheets that are made of it. Pure but for starting ways."""
 
 import contextlib
+import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,13 @@ class Book:
         self.values[measure] = {
             name: [value - base for value, base in zip(values, direct, strict=False)]
             for name, values in taken.items()
+        }
+
+    def folded(self, measure: Measure, slices: int) -> None:
+        """Make one round of every `slices` of them: what is the middle of what they say."""
+        self.values[measure] = {
+            name: [statistics.median(values[at : at + slices]) for at in range(0, len(values), slices)]
+            for name, values in self.values.get(measure, {}).items()
         }
 
     def judged(self, rounds: int) -> Sheet:

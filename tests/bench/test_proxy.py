@@ -170,3 +170,9 @@ class TestBook:
         book = Book(values={goals.P50: {starting.DIRECT: [1.0, 2.0], "Envoy": [1.5, 2.25]}})
         book.less_direct(goals.P50)
         assert book.values[goals.P50] == {"Envoy": [0.5, 0.25]}
+
+    def test_a_round_of_turns_is_their_middle(self) -> None:
+        """One turn in which the machine was elsewhere moves nothing."""
+        book = Book(values={goals.P50: {"Envoy": [0.5, 9.0, 0.25, 1.0, 0.0, 2.0]}})
+        book.folded(goals.P50, 3)
+        assert book.values[goals.P50] == {"Envoy": [0.5, 1.0]}
