@@ -53,7 +53,7 @@ soak: $(VENV)/.test  ## everything goes wrong in turn under traffic, for SOAK mi
 bench-ramps: $(VENV)/.test  ## Monte Carlo of canary ramps: false aborts, detection, time to promote
 	$(BIN)/python -m bench ramps $(BENCH)
 
-bench-proxy: fast $(VENV)/.test  ## the proxy beside Envoy, nginx, HAProxy and LiteLLM, which it installs; some 15 minutes
+bench-proxy: fast $(VENV)/.test  ## the proxy beside Envoy, nginx, HAProxy and LiteLLM, which it installs; some 20 minutes
 	PYTHONPATH=$(abspath .fast) $(BIN)/python -m bench proxy $(BENCH)
 
 fmt: $(VENV)/.check  ## format and fix what can be fixed

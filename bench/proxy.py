@@ -49,7 +49,8 @@ from bench.sheet import Sheet, Value
 
 EVERYBODY: Final = (DIRECT, NGINX, HAPROXY, ENVOY, OURS)
 RATE: Final = 1000
-# A round of latencies is so many turns of everybody: they last microseconds, and the machine has its own moods of seconds.
+# A round of latencies is so many turns of everybody: what is measured are microseconds, and the machine has its own
+# moods, of seconds.
 SLICES: Final = 10
 SLICE_S: Final = 1.5
 EVENTS: Final = 100
