@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
@@ -11,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
 from pointsman.cli.picture import picture, target_picture
 from pointsman.cli.providers import WIDTH, lines_of
 from pointsman.core.errors import Fault, Outcome
+from pointsman.core.evidence import Report
 from pointsman.core.model import Phase
 from world import NOON_S, World, plan_of
 
@@ -125,3 +127,40 @@ def test_panic_is_no_safety_valve() -> None:
 
     assert (seen["routes"]["chat"]["panic"], seen["routes"]["chat"]["safety_valve"]) == (True, False)
     assert "chat: the survivors cannot carry the demand, cooldowns are ignored" in seen["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "converged_s"),
+    [
+        ({"served_s": 0.25}, {"served_s": 1.5}, 1.5),
+        ({"served_s": 0.25}, {"serving": None}, None),
+        ({"served_s": 0.25}, {"served_s": 60.0, "started_s": 59.0}, 0.25),
+        ({"served_s": -0.01}, {"served_s": -0.02}, 0.0),
+        ({"started_s": 1.0}, {"started_s": 1.0}, None),
+    ],
+)
+def test_when_every_proxy_routed_by_the_table(
+    one: dict[str, Any], other: dict[str, Any], converged_s: float | None
+) -> None:
+    """The last of those that were there when it was published; unknown while one does not yet."""
+    world = World(SOLO)
+    world.tick()
+    assert world.decision is not None
+    assert world.table is not None
+    told_by = {"boot": "b", "seq": 1, "environment": "development", "fleet": "default"}
+    reports = [
+        Report(
+            **(told_by | {"proxy": name, "serving": world.table.version} | said)
+            | {
+                "served_s": NOON_S + said.get("served_s", 0.0),
+                "started_s": NOON_S + said.get("started_s", -9.0),
+            }
+        )
+        for name, said in (("p1", one), ("p2", other))
+    ]
+    seen = picture(
+        world.state, world.table, world.decision.reasons, reports,
+        leader={}, published_s=NOON_S, now_s=NOON_S + 70.0, own_plan=SOLO,
+    )  # fmt: skip
+
+    assert seen["table"]["converged_s"] == converged_s

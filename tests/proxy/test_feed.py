@@ -49,6 +49,22 @@ async def test_a_new_table_is_routed_by_and_acknowledged(world: Any, running_pro
         assert (await caller.chat()).target == "b"
 
 
+async def test_it_tells_since_when_it_routes_by_the_table(world: Any, running_proxy: Any) -> None:
+    """In the store's time, so that it can be set beside the moment of the publication."""
+    await two(world)
+    async with running_proxy() as caller:
+        before = await world.store.table()
+        await caller.until_table(await world.publish())
+        published = await world.store.table()
+
+        async def told() -> float | None:
+            report = await report_of(world)
+            return report.served_s if report and report.serving == published.table_version else None
+
+        served_s = await eventually(told)
+    assert before.published_s < published.published_s <= served_s <= (await world.store.table()).now_s
+
+
 async def test_a_hint_is_faster_than_the_poll(world: Any, running_proxy: Any) -> None:
     """With a poll every minute a table still arrives at once."""
     await two(world)

@@ -42,7 +42,7 @@ def picture(
         "environment": plan.environment,
         "fleet": plan.fleet,
         "leader": leader,
-        "table": _table(table, published_s, now_s),
+        "table": _table(table, reports, published_s, now_s),
         "configuration": {"revision": plan.revision, "digest": plan.digest, "file_differs": drift},
         "routes": routes,
         "proxies": proxies,
@@ -51,10 +51,23 @@ def picture(
     return seen | {"warnings": _warnings(seen, state, plan, table, published_s, now_s, unusable)}
 
 
-def _table(table: Table | None, published_s: float, now_s: float) -> dict[str, Any] | None:
+def _table(
+    table: Table | None, reports: list[Report], published_s: float, now_s: float
+) -> dict[str, Any] | None:
+    """`converged_s`: how long after publication the last of the proxies that were there routed by it; None: not all do.
+
+    Only what the proxies have told in their reports is known, and those come once a second.
+    """
     if table is None:
         return None
-    return {"version": str(table.version), "hash": table.hash, "age_s": round(now_s - published_s, 1)}
+    there = [report for report in reports if report.started_s <= published_s]
+    waits = [max(0.0, one.served_s - published_s) for one in there if one.serving == table.version]
+    return {
+        "version": str(table.version),
+        "hash": table.hash,
+        "age_s": round(now_s - published_s, 1),
+        "converged_s": round(max(waits), 3) if waits and len(waits) == len(there) else None,
+    }
 
 
 def _route(

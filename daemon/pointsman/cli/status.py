@@ -180,6 +180,7 @@ def _rendered(seen: dict[str, Any]) -> "RenderableType":
     head = Text.assemble(
         (f"{seen['environment']}/{seen['fleet']}", "bold"),
         f"  table {table['version']}, {age(table['age_s'])} old" if table else "  no table",
+        _converged(table),
     )
     led = f"leader {leader['owner']}, epoch {leader['epoch']}" if leader else "no leader"
     parts: list[RenderableType] = [head, led]
@@ -193,6 +194,12 @@ def _rendered(seen: dict[str, Any]) -> "RenderableType":
     if seen["proxies"]:
         parts += ["", _proxies(seen["proxies"])]
     return Group(*parts)
+
+
+def _converged(table: dict[str, Any] | None) -> str:
+    """How long it took until every proxy routed by it."""
+    after_s = table["converged_s"] if table else None
+    return "" if after_s is None else f", everywhere after {after_s:.2f} s"
 
 
 def _moving(route: dict[str, Any]) -> "list[RenderableType]":

@@ -133,7 +133,7 @@ class ArmReport(Struct, kw_only=True, omit_defaults=True):
 class Report(Struct, kw_only=True, omit_defaults=True):
     """A proxy's heartbeat, acknowledgement and outcomes in one blob, about once a second and soon after a failure.
 
-    `accepted` is validated, `serving` is routed by; `rejected` is the reason for refusing a newer one;
+    `accepted` is validated, `serving` is routed by since `served_s`; `rejected` is the reason for refusing a newer one;
     `missing` names targets that this proxy cannot serve (a secret that is not there) with the reason. `ramps`:
     stamp of a ramp → target → its arm, for the stamps of the present tables and the last ones before.
     """
@@ -147,6 +147,7 @@ class Report(Struct, kw_only=True, omit_defaults=True):
     table_formats: tuple[int, ...] = (1,)
     accepted: Version | None = None
     serving: Version | None = None
+    served_s: float = 0.0
     rejected: str = ""
     missing: dict[str, str] = {}
     pinned: str = ""

@@ -76,6 +76,7 @@ class Feed:
         self._keep = anyio.Event()
         self._away_told_s = -math.inf
         self.view: View | None = None
+        self.served_s = 0.0  # since when its table is routed by, in the store's time
         self.from_disk = False
         self.rejected = ""
 
@@ -187,6 +188,7 @@ class Feed:
         self._trust = self._own.keeping(self._trust, table)
         view = compile_view(table, self._trust, proxy=self._proxy, deadlines=deadlines)
         self.view = view  # the one assignment: requests that have begun keep the view they hold
+        self.served_s = self._clock.now_s()
         self.rejected, self._refused, self.from_disk = "", None, False
         for target, why in view.missing.items():
             if before is None or before.missing.get(target) != why:

@@ -111,6 +111,7 @@ class Reporter:
         head.started_s = head.started_s or clock_s
         view = feed.view
         head.accepted = head.serving = view.table.version if view else None
+        head.served_s = feed.served_s
         head.missing = view.missing if view else {}
         head.rejected = feed.rejected
         head.pinned = ", ".join(self._pins.routes(now_s))
