@@ -34,17 +34,16 @@ def status(code: int, **more: Any) -> tuple[Fault, ...]:
 
 
 class Death(Struct, frozen=True):
-    """How a provider dies; a request that meets it has this `outcome` there ("": it sees none). `cuts` open streams."""
+    """How a provider dies; a request that meets it has this `outcome` there. "": it cuts the streams that are open."""
 
     how: str | tuple[Fault, ...]
-    outcome: str
-    cuts: bool = False
+    outcome: str = ""
 
 
 DEATHS = {
-    "refused connections": Death("refuse", "", cuts=True),
-    "resets": Death("reset", "reset", cuts=True),
-    "hangs": Death("hang", "hang", cuts=True),
+    "refused connections": Death("refuse"),
+    "resets": Death("reset"),
+    "hangs": Death("hang"),
     "500": Death(status(500), "http 500"),
     "529": Death(status(529), "http 529"),
     "429": Death(status(429, retry_after_s=1.0), "http 429"),
@@ -78,7 +77,7 @@ def met(installation: Installation, callers: Callers, death: Death, since_s: flo
     """Primary → how many requests sent since then met its death there and were served by another."""
     fell = [s.reason for s in callers.served if s.sent_s >= since_s and s.status == 200]
     count = {name: sum(reason.startswith(f"fell over: {name}") for reason in fell) for name in PRIMARIES}
-    for name in PRIMARIES if death.outcome else ():
+    for name in PRIMARIES:
         seen = [s for s in installation.fakes[name].requests.seen if s.at_s >= since_s and by_a_caller(s)]
         count[name] = min(count[name], sum(s.outcome == death.outcome for s in seen))
     return count
@@ -128,11 +127,11 @@ async def test_no_request_fails_while_the_primary_dies_in_seven_ways(folder: Pat
             found = met(installation, callers, death, died_s)
             revive(installation)
             assert (tally.failed, tally.silent) == ([], 0), name
-            assert min(found.values()) >= 1, f"{name}: nobody met it: {found}"
-            if death.cuts:
-                assert 1 <= tally.broken - broken <= was_open, name
-            else:
+            if death.outcome:
+                assert min(found.values()) >= 1, f"{name}: nobody met it: {found}"
                 assert tally.broken == broken, name
+            else:  # the streams that it cut may have sent every proxy elsewhere before the next request came
+                assert 1 <= tally.broken - broken <= was_open, name
 
     assert tally.requests == 2_100
     assert tally.streams == 1_050
